@@ -1,0 +1,3 @@
+"""Understudy: a self-hosted server for the Assistants API."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,73 @@
+"""Every number that bounds something, with its reason. SPEC numbers come from its appendix B."""
+
+# Wire limits (SPEC appendix B; [S] schema, [V] seen on the wire, [G] guides).
+METADATA_PAIRS = 16
+METADATA_KEY_CHARS = 64
+METADATA_VALUE_CHARS = 512
+NAME_CHARS = 256
+DESCRIPTION_CHARS = 512
+INSTRUCTIONS_CHARS = 256_000
+MESSAGE_TEXT_CHARS = 256_000
+CONTENT_PARTS = 500  # The original caps the number of parts; a bound keeps one message readable.
+IMAGES_PER_MESSAGE = 10  # [I] SPEC 7.3.
+ATTACHMENTS = 10  # [V] the docs said 20, the wire refused 11 (SPEC 13.27).
+ASSISTANT_TOOLS = 128
+RUN_TOOLS = 20  # Only the explicit parameter of a run; an assistant's own tools may be 128.
+FUNCTION_NAME_CHARS = 64
+CODE_INTERPRETER_FILES = 20
+VECTOR_STORES_PER_RESOURCE = 1
+VECTOR_STORE_HELPER_FILES = 10_000
+SEARCH_RESULTS_MAX = 50
+MIN_TOKEN_BUDGET = 256
+THREAD_MESSAGES = 100_000
+LIST_DEFAULT = 20
+LIST_MAX = 100
+TOOL_OUTPUT_CHARS = 524_288  # SPEC 8.4 [D].
+TOOL_OUTPUTS = 128  # As many calls as a turn can make.
+EMBEDDING_INPUTS = 2_048
+
+# Transport.
+JSON_BODY_BYTES = 32 * 1024 * 1024
+BODY_STALL_S = 30.0  # A body that sends nothing for this long is given up.
+HEADER_VALUE_CHARS = 512  # Of client headers that we echo or store.
+JSON_DEPTH = 64  # Nesting of a body; deeper is a client mistake or an attack.
+KEEP_ALIVE_S = 15.0  # SPEC 9.1: a comment after this much silence.
+IDEMPOTENCY_S = 24 * 3600  # SPEC 2.2.
+IDEMPOTENCY_WAIT_S = 30.0  # How long a second call waits for the first with the same key.
+POLL_AFTER_MS = 250  # SPEC 2.3: the hint that poll helpers obey.
+
+# The run engine.
+RUN_TTL_S = 600  # [G]; a setting.
+MODEL_TURNS = 50  # SPEC 8.2 [D].
+RECLAIMS = 3  # A run whose worker died more often than this is failed (DECISIONS).
+LEASE_S = 15.0
+HEARTBEAT_S = LEASE_S / 4
+POLL_JOBS_S = 1.0  # The safety net under the bell, and the janitor's period.
+RUNS_AT_ONCE = 1_000  # Per process; a setting.
+RUNS_PER_PROJECT = 500  # In the claim, so that one project cannot take every slot.
+DRAIN_S = 8.0  # Of the 10 s that SIGTERM may take.
+DELTA_TICK_S = 0.03  # Deltas become one row per tick (DECISIONS: 25-40 ms).
+DELTAS_KEPT_S = 3_600  # After the run rests; the final objects hold everything.
+CONTEXT_TOKENS = 128_000  # A setting.
+CONTEXT_RESERVE_TOKENS = 1_024  # Kept free for the answer when no completion cap is given.
+CONFLICT_RETRIES = 5
+LIVE_LOG_BYTES = 8 * 1024 * 1024  # Frames of one live run kept in memory; older ones are re-read.
+
+# The model seam.
+MODEL_ATTEMPTS = 4  # Calls of one turn, before the first byte only.
+MODEL_BACKOFF_S = 0.5
+MODEL_RETRY_AFTER_S = 20.0  # A provider that asks for more fails the run instead.
+MODEL_CONNECT_S = 10.0
+MODEL_SILENCE_S = 300.0  # Slow local models think long.
+MODEL_TOTAL_S = 3_600.0
+MODEL_LINE_BYTES = 4 * 1024 * 1024  # One SSE line of the provider.
+MODEL_OUTPUT_CHARS = 4 * 1024 * 1024  # Text or arguments of one turn.
+MODEL_CALLS = 128  # Tool calls of one turn.
+MODEL_LIST_TTL_S = 60.0
+
+# The store.
+COMMIT_BATCH = 256  # Callers packed into one transaction.
+WRITE_QUEUE = 20_000  # Waiting callers; beyond it the store is Unavailable.
+READERS = 2
+DELETE_BATCH = 500  # Children removed per background step.
+FREE_BYTES_FLOOR = 64 * 1024 * 1024

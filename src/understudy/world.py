@@ -1,0 +1,57 @@
+"""World: the clock and the id source, the only impure values that the logic receives."""
+
+import secrets
+import string
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+_BASE62 = string.ascii_letters + string.digits
+
+# Kind → (prefix, alphabet, length): ids look like the original's (SPEC section 4).
+ID_FORMS: dict[str, tuple[str, str, int]] = {
+    "assistant": ("asst_", _BASE62, 24),
+    "thread": ("thread_", _BASE62, 24),
+    "message": ("msg_", _BASE62, 24),
+    "run": ("run_", _BASE62, 24),
+    "step": ("step_", _BASE62, 24),
+    "call": ("call_", _BASE62, 24),
+    "file": ("file-", _BASE62, 22),
+    "vector_store": ("vs_", "0123456789abcdef", 32),
+    "file_batch": ("vsfb_", "0123456789abcdef", 32),
+    "upload": ("upload_", "0123456789abcdef", 32),
+    "part": ("part_", "0123456789abcdef", 32),
+    "request": ("req_", "0123456789abcdef", 32),
+    "project": ("proj_", _BASE62, 24),
+    "key": ("key_", _BASE62, 24),
+    "boot": ("boot_", _BASE62, 16),
+}
+
+
+def random_id(kind: str) -> str:
+    """A new id for an object of this kind."""
+    prefix, alphabet, length = ID_FORMS[kind]
+    number = int.from_bytes(secrets.token_bytes(length))
+    letters = []
+    for _ in range(length):
+        number, letter = divmod(number, len(alphabet))
+        letters.append(alphabet[letter])
+    return prefix + "".join(letters)
+
+
+def random_key() -> str:
+    """A new API key: 256 bits, shaped like the original's."""
+    return "sk-" + secrets.token_urlsafe(32)
+
+
+@dataclass(frozen=True)
+class World:
+    """What the logic cannot know by itself.
+
+    `now` is unix time in seconds with fractions; `monotonic` never goes back.
+    """
+
+    now: Callable[[], float] = time.time
+    monotonic: Callable[[], float] = time.monotonic
+    new_id: Callable[[str], str] = random_id
+    new_key: Callable[[], str] = random_key
