@@ -1,0 +1,28 @@
+"""App: the seams, the store, the engine, the world and the settings, passed by argument."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from understudy.bell import Bell
+from understudy.model import Model
+from understudy.settings import Settings
+from understudy.store.store import Store
+from understudy.world import World
+
+if TYPE_CHECKING:
+    from understudy.engine.log import Log
+    from understudy.engine.worker import Worker
+
+
+@dataclass(frozen=True)
+class App:
+    """Everything a door or a driver needs. `boot_id` names this process's leases."""
+
+    settings: Settings
+    world: World
+    store: Store
+    bell: Bell
+    model: Model
+    log: "Log"
+    worker: "Worker"
+    boot_id: str

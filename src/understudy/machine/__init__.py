@@ -1,0 +1,1 @@
+"""The pure floor: no await, no clock, no input or output."""

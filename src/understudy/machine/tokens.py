@@ -1,0 +1,25 @@
+"""Counting tokens, behind one function: exact for o200k_base, and offline (DECISIONS)."""
+
+from functools import cache
+from typing import Protocol
+
+MESSAGE_OVERHEAD = 4  # Tokens that a provider spends on the frame of each message.
+IMAGE = 1_000  # What an image costs, roughly; providers differ and do not say beforehand.
+
+
+class _Encoder(Protocol):
+    def count(self, text: str) -> int: ...
+
+
+@cache
+def _encoder() -> _Encoder:
+    """The tokenizer, loaded at first use."""
+    from rs_bpe import bpe  # type: ignore[import-untyped]  # Loaded late: it costs start-up.
+
+    encoder: _Encoder = bpe.openai.o200k_base()
+    return encoder
+
+
+def count(text: str) -> int:
+    """How many tokens the text has."""
+    return _encoder().count(text) if text else 0
