@@ -355,9 +355,7 @@ class ApiError(Exception):
     @classmethod
     def outputs_incomplete(cls, expected: Sequence[str], got: Sequence[str]) -> "ApiError":
         """Tool outputs that are not exactly the pending calls (a Python list repr, seen so)."""
-        return cls(
-            400, f"Expected tool outputs for call_ids {list(expected)!r}, got {list(got)!r}"
-        )
+        return cls(400, f"Expected tool outputs for call_ids {list(expected)!r}, got {list(got)!r}")
 
     @classmethod
     def cannot_cancel(cls, status: str) -> "ApiError":
@@ -479,7 +477,10 @@ class ApiError(Exception):
 
 def retry(after_s: float) -> dict[str, str]:
     """The headers that tell a client when to come back."""
-    return {"retry-after": str(max(1, round(after_s))), "retry-after-ms": str(round(after_s * 1000))}
+    return {
+        "retry-after": str(max(1, round(after_s))),
+        "retry-after-ms": str(round(after_s * 1000)),
+    }
 
 
 def _number(value: float) -> str:

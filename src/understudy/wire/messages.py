@@ -146,8 +146,7 @@ class CreateMessage(Body, frozen=True, kw_only=True):
 
     role: Literal["user", "assistant"]
     content: (
-        Text
-        | Annotated[list[ContentInput], Meta(min_length=1, max_length=limits.CONTENT_PARTS)]
+        Text | Annotated[list[ContentInput], Meta(min_length=1, max_length=limits.CONTENT_PARTS)]
     )
     attachments: (
         Annotated[list[Attachment], Meta(max_length=limits.ATTACHMENTS)] | None | UnsetType

@@ -22,25 +22,25 @@ class RankingOptions(Body, frozen=True, kw_only=True):
 class FileSearchOptions(Body, frozen=True, kw_only=True):
     """The overrides inside a file_search tool."""
 
-    max_num_results: (
-        Annotated[int, Meta(ge=1, le=limits.SEARCH_RESULTS_MAX)] | None | UnsetType
-    ) = UNSET
+    max_num_results: Annotated[int, Meta(ge=1, le=limits.SEARCH_RESULTS_MAX)] | None | UnsetType = (
+        UNSET
+    )
     ranking_options: RankingOptions | None | UnsetType = UNSET
 
 
 class FunctionDefinition(Body, frozen=True, kw_only=True):
     """A function of the client that the model may call."""
 
-    name: Annotated[
-        str, Meta(max_length=limits.FUNCTION_NAME_CHARS, pattern="^[a-zA-Z0-9_-]+$")
-    ]
+    name: Annotated[str, Meta(max_length=limits.FUNCTION_NAME_CHARS, pattern="^[a-zA-Z0-9_-]+$")]
     description: str | None | UnsetType = UNSET
     # JSON Schema is free JSON: only the provider reads it.
     parameters: dict[str, Any] | None | UnsetType = UNSET
     strict: bool | None = False
 
 
-class CodeInterpreterTool(Body, frozen=True, kw_only=True, tag_field="type", tag="code_interpreter"):
+class CodeInterpreterTool(
+    Body, frozen=True, kw_only=True, tag_field="type", tag="code_interpreter"
+):
     """The code_interpreter tool."""
 
 
@@ -91,9 +91,7 @@ class VectorStoreHelper(Body, frozen=True, kw_only=True):
 class FileSearchResources(Body, frozen=True, kw_only=True):
     """The vector store that file_search searches."""
 
-    vector_store_ids: Annotated[
-        list[str], Meta(max_length=limits.VECTOR_STORES_PER_RESOURCE)
-    ] = []
+    vector_store_ids: Annotated[list[str], Meta(max_length=limits.VECTOR_STORES_PER_RESOURCE)] = []
 
 
 class FileSearchResourcesHelper(Body, frozen=True, kw_only=True):
@@ -159,9 +157,7 @@ class JsonObjectFormat(Body, frozen=True, kw_only=True, tag_field="type", tag="j
 class JsonSchema(Body, frozen=True, kw_only=True):
     """The schema that an answer must match."""
 
-    name: Annotated[
-        str, Meta(max_length=limits.FUNCTION_NAME_CHARS, pattern="^[a-zA-Z0-9_-]+$")
-    ]
+    name: Annotated[str, Meta(max_length=limits.FUNCTION_NAME_CHARS, pattern="^[a-zA-Z0-9_-]+$")]
     description: str | None | UnsetType = UNSET
     # JSON Schema is free JSON: only the provider reads it. The wire calls it "schema".
     schema: dict[str, Any] | None | UnsetType = UNSET

@@ -1,0 +1,1 @@
+"""What the outside sees: one file per noun, declared once."""
