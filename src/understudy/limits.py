@@ -64,6 +64,17 @@ MODEL_LINE_BYTES = 4 * 1024 * 1024  # One SSE line of the provider.
 MODEL_OUTPUT_CHARS = 4 * 1024 * 1024  # Text or arguments of one turn.
 MODEL_CALLS = 128  # Tool calls of one turn.
 MODEL_LIST_TTL_S = 60.0
+MODEL_LIST_WAIT_S = 2.0  # How long a caller waits for a fresh list when an old one is at hand.
+MODEL_LIST_PAUSE_S = 5.0  # Between two tries to list the models of a provider that fails.
+MODEL_CONNECTIONS = RUNS_AT_ONCE + 100  # Every stream, and room for embeddings and lists.
+MODEL_IDLE_S = 30.0  # An unused connection is kept this long; proxies often close after 60 s.
+MODEL_TAIL_S = 5.0  # After the finish reason: for usage, [DONE] and the end of the body.
+MODEL_BODY_BYTES = 64 * 1024 * 1024  # An answer that is no stream: 2,048 vectors of 3,072 floats.
+MODEL_ERROR_BYTES = 64 * 1024  # As much of an error body as is read.
+MODEL_ERROR_CHARS = 600  # As much of a provider's text as a client sees.
+MODELS_LEARNT = 1_000  # Model names whose refused parameters are remembered; clients choose names.
+REHEARSAL_CALLS = 1_000  # Calls that the rehearsal provider lists.
+REHEARSAL_BODY_BYTES = 1024 * 1024  # A longer body is listed without its content.
 
 # The store.
 COMMIT_BATCH = 256  # Callers packed into one transaction.
