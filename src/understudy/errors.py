@@ -150,6 +150,15 @@ class ApiError(Exception):
         )
 
     @classmethod
+    def invalid_body(cls) -> "ApiError":
+        """A body that is wrong in a way that no other text names."""
+        return cls(
+            400,
+            "Invalid request body: a value does not have the expected form.",
+            code="invalid_value",
+        )
+
+    @classmethod
     def too_large(cls, limit: int, read: int) -> "ApiError":
         """A body over the limit."""
         return cls(413, f"Maximum content size limit ({limit}) exceeded ({read} bytes read)")

@@ -56,7 +56,8 @@ class FunctionTool(Body, frozen=True, kw_only=True, tag_field="type", tag="funct
     function: FunctionDefinition
 
 
-Tool = CodeInterpreterTool | FileSearchTool | FunctionTool
+# The order in which errors list the tags.
+Tool = CodeInterpreterTool | FunctionTool | FileSearchTool
 
 
 class AttachmentCodeInterpreter(
