@@ -1,0 +1,103 @@
+"""The seam to the record: what a Database is, what it may raise, and how one is opened.
+
+Rules of this floor. A Database knows named statements (queries.sql) and nothing of our nouns;
+Store (store.py) speaks our words and works on any Database. The only way to write is `commit`:
+a list of statements, each with an optional guard, applied all or nothing. It is not interactive,
+so that many callers can share one transaction and none stays open across an `await`.
+"""
+
+import importlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeAlias
+
+import structlog
+
+# Column types are the statement's; records.py turns rows into typed records.
+Row: TypeAlias = tuple[Any, ...]
+OnFatal: TypeAlias = Callable[[str], None]
+
+# URL scheme → module with an `open_database(url, on_fatal)` of its own. Imported when asked for,
+# so that the embedded server does not need the drivers of the others.
+SCHEMES: dict[str, str] = {"sqlite": "understudy.store.sqlite"}
+
+
+class Conflict(Exception):
+    """A commit was refused and left no trace: a guard failed or a unique value was taken.
+
+    `what` is the guard's query name, or "thread_lock", "exists" or "idempotency" for a value.
+    """
+
+    def __init__(self, what: str) -> None:
+        super().__init__(what)
+        self.what = what
+
+
+class Unavailable(Exception):
+    """The record cannot be written or read now; nothing was acknowledged."""
+
+    def __init__(self, reason: str, retry_after_s: float = 1.0) -> None:
+        super().__init__(reason)
+        self.retry_after_s = retry_after_s
+
+
+class AlreadyRunning(Exception):
+    """Another process has this record open, and the record allows only one."""
+
+
+class UnknownCursor(Exception):
+    """A list cursor that is neither an object nor a deleted one; `id` is the cursor."""
+
+    def __init__(self, id: str) -> None:
+        super().__init__(id)
+        self.id = id
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """A named statement with its arguments.
+
+    `rows` is a guard: exactly that many rows must be changed or returned, else Conflict.
+    """
+
+    query: str
+    args: Mapping[str, object]
+    rows: int | None = None
+
+
+class Database(Protocol):
+    """An engine that runs named statements."""
+
+    async def fetch(self, query: str, args: Mapping[str, object]) -> list[Row]:
+        """The rows of a reading statement; sees every commit that was acknowledged before."""
+        ...
+
+    async def commit(self, statements: Sequence[Statement]) -> list[list[Row]]:
+        """Apply all statements or none; durable when it returns. One row list per statement.
+
+        A caller that is cancelled while waiting does not know whether its commit was applied.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Finish what was accepted, then let go of the record."""
+        ...
+
+
+def log_fatal(reason: str) -> None:
+    """What `on_fatal` does when nobody asked for more; a server ends its process instead."""
+    structlog.get_logger("store").critical("store_died", reason=reason)
+
+
+async def open_database(url: str, *, on_fatal: OnFatal = log_fatal) -> Database:
+    """Open the record at this URL with all migrations applied.
+
+    `sqlite:///relative/path`, `sqlite:////absolute/path` or `sqlite:///:memory:`. `on_fatal` is
+    called, from any thread, when the record can never be written again by this process.
+    """
+    scheme = url.partition(":")[0]
+    if scheme not in SCHEMES:
+        raise ValueError(f"No database for {scheme}:// URLs; known: {', '.join(SCHEMES)}")
+    module = importlib.import_module(SCHEMES[scheme])
+    database: Database = await module.open_database(url, on_fatal)
+    return database

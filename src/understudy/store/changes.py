@@ -1,0 +1,272 @@
+"""Every change that can be committed: one function per change, giving its statement or statements.
+
+These functions do nothing by themselves: hand what they return to `Store.commit`. A change that
+must not happen when the world moved on carries a guard; see each docstring for what it refuses.
+"""
+
+from typing import Literal
+
+from understudy import limits
+from understudy.store import Statement
+
+# Objects.
+
+
+def insert_object(
+    kind: str,
+    *,
+    id: str,
+    project: str,
+    parent: str | None,
+    created_at: float,
+    body: bytes,
+    private: bytes | None = None,
+) -> Statement:
+    """A new object. Conflict("exists") when the id is taken; the row returned is its seq."""
+    args = {
+        "id": id,
+        "kind": kind,
+        "project": project,
+        "parent": parent or "",
+        "created_at": created_at,
+        "body": body.decode(),
+        "private": _text(private),
+    }
+    return Statement("insert_object", args)
+
+
+def update_object(
+    id: str,
+    *,
+    project: str,
+    body: bytes,
+    private: bytes | None,
+    version: int | None = None,
+) -> Statement:
+    """A new body; private None keeps what is there. Refused when gone, or not at `version`."""
+    args = {
+        "id": id,
+        "project": project,
+        "body": body.decode(),
+        "private": _text(private),
+        "version": version,
+    }
+    return Statement("update_object", args, rows=1)
+
+
+def delete_object(id: str, *, kind: str, project: str) -> tuple[Statement, ...]:
+    """The object goes, its tombstone stays as a cursor. Refused when there is none."""
+    args = {"id": id, "kind": kind, "project": project}
+    return Statement("bury_object", args), Statement("delete_object", args, rows=1)
+
+
+def grow(id: str, *, project: str, by: int, limit: int) -> Statement:
+    """Count children and lock the parent's row. Refused when gone or the limit would be passed."""
+    args = {"id": id, "project": project, "by": by, "limit": limit}
+    return Statement("grow", args, rows=1)
+
+
+def require_object(id: str, *, kind: str, project: str) -> Statement:
+    """Changes nothing; refused when the object is gone."""
+    return Statement("require_object", {"id": id, "kind": kind, "project": project}, rows=1)
+
+
+def purge_children(parent: str, *, limit: int) -> tuple[Statement, ...]:
+    """Remove up to `limit` rows each of what belongs to a deleted parent, deepest first.
+
+    That is: the steps, events and journals of its runs (or its own, when it is a run), then its
+    children, then their tombstones. Every statement returns a row per removal; the work is done
+    when a commit returns none.
+    """
+    args = {"parent": parent, "limit": limit}
+    names = ("purge_steps", "purge_events", "purge_journal", "purge_children", "purge_tombstones")
+    return tuple(Statement(name, args) for name in names)
+
+
+# Jobs.
+
+
+def thread_free(thread_id: str) -> Statement:
+    """Changes nothing; refused while the thread has an active run."""
+    return Statement("thread_free", {"thread_id": thread_id}, rows=0)
+
+
+def insert_job(
+    id: str,
+    *,
+    kind: str,
+    project: str,
+    thread_id: str | None,
+    due_at: float,
+    expires_at: float | None,
+    fence: int,
+    lease_owner: str | None,
+    lease_until: float | None,
+) -> Statement:
+    """A new job, maybe already leased. Conflict("thread_lock") when its thread has a run."""
+    args = {
+        "id": id,
+        "kind": kind,
+        "project": project,
+        "thread_id": thread_id,
+        "due_at": due_at,
+        "expires_at": expires_at,
+        "fence": fence,
+        "lease_owner": lease_owner,
+        "lease_until": lease_until,
+    }
+    return Statement("insert_job", args)
+
+
+def hold_job(id: str, *, owner: str, fence: int, cancelled_ok: bool) -> Statement:
+    """Changes nothing; refused when the job is not this owner's at this fence any more.
+
+    Also refused when a cancel was asked, unless that is fine. Put it before every engine write.
+    """
+    args = {"id": id, "owner": owner, "fence": fence, "cancelled_ok": cancelled_ok}
+    return Statement("hold_job", args, rows=1)
+
+
+def rest_job(id: str, *, fence: int, due_at: float) -> Statement:
+    """Give the lease back and be looked at again at `due_at`. Refused at another fence."""
+    return Statement("rest_job", {"id": id, "fence": fence, "due_at": due_at}, rows=1)
+
+
+def take_job(
+    id: str,
+    *,
+    now: float,
+    fence: int,
+    owner: str | None,
+    lease_until: float | None,
+    due_at: float,
+) -> Statement:
+    """Take the fence after `fence`, with a lease or (owner None) only to change the run.
+
+    Refused while a lease is alive, or when the job is not at `fence`.
+    """
+    args = {
+        "id": id,
+        "now": now,
+        "fence": fence,
+        "owner": owner,
+        "lease_until": lease_until,
+        "due_at": due_at,
+    }
+    return Statement("take_job", args, rows=1)
+
+
+def ask_cancel(id: str, *, now: float) -> Statement:
+    """Mark the job as to be cancelled. Refused when it is gone or already marked."""
+    return Statement("ask_cancel", {"id": id, "now": now}, rows=1)
+
+
+def delete_job(id: str, *, fence: int | None) -> Statement:
+    """The work is over. With a fence, refused when the job is not at it; else never refused."""
+    if fence is None:
+        return Statement("drop_job", {"id": id})
+    return Statement("delete_job", {"id": id, "fence": fence}, rows=1)
+
+
+# Events and the journal of outside calls.
+
+
+def append_events(
+    run_id: str,
+    *,
+    fence: int,
+    seq_from: int,
+    seq_to: int,
+    kind: Literal["life", "delta"],
+    created_at: float,
+    frames: bytes,
+) -> Statement:
+    """A stretch of the run's log. Conflict("exists") when this place is taken."""
+    args = {
+        "run_id": run_id,
+        "fence": fence,
+        "seq_from": seq_from,
+        "seq_to": seq_to,
+        "kind": kind,
+        "created_at": created_at,
+        "frames": frames,
+    }
+    return Statement("append_events", args)
+
+
+def start_call(run_id: str, *, key: str, attempt: int, fence: int, started_at: float) -> Statement:
+    """An outside call is about to start. Conflict("exists") when this attempt is known."""
+    args = {
+        "run_id": run_id,
+        "key": key,
+        "attempt": attempt,
+        "fence": fence,
+        "started_at": started_at,
+    }
+    return Statement("start_call", args)
+
+
+def end_call(run_id: str, *, key: str, attempt: int, ended_at: float, outcome: str) -> Statement:
+    """An outside call ended. Refused when it was never started."""
+    args = {
+        "run_id": run_id,
+        "key": key,
+        "attempt": attempt,
+        "ended_at": ended_at,
+        "outcome": outcome,
+    }
+    return Statement("end_call", args, rows=1)
+
+
+# Idempotency and keys.
+
+
+def remember_answer(
+    project: str,
+    *,
+    key: str,
+    hash: str,
+    created_at: float,
+    answer: bytes,
+    run_id: str | None,
+) -> Statement:
+    """What was answered under an idempotency key. Conflict("idempotency") when it is taken."""
+    args = {
+        "project": project,
+        "key": key,
+        "hash": hash,
+        "created_at": created_at,
+        "answer": answer.decode(),
+        "run_id": run_id,
+    }
+    return Statement("remember_answer", args)
+
+
+def forget_answers(*, before: float) -> Statement:
+    """Forget a batch of the answers older than that; returns a row per answer forgotten."""
+    return Statement("forget_answers", {"before": before, "limit": limits.DELETE_BATCH})
+
+
+def insert_key(
+    id: str, *, project: str, hash: str, prefix: str, name: str, created_at: float
+) -> Statement:
+    """A new API key. Conflict("exists") when the id or the hash is taken."""
+    args = {
+        "id": id,
+        "project": project,
+        "hash": hash,
+        "prefix": prefix,
+        "name": name,
+        "created_at": created_at,
+    }
+    return Statement("insert_key", args)
+
+
+def revoke_key(id: str, *, now: float) -> Statement:
+    """The key opens nothing any more. Refused when it is unknown or already revoked."""
+    return Statement("revoke_key", {"id": id, "now": now}, rows=1)
+
+
+def _text(value: bytes | None) -> str | None:
+    """JSON as the databases want it."""
+    return None if value is None else value.decode()

@@ -1,0 +1,92 @@
+"""What the store gives back: one frozen record per table."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """An object: its wire JSON, what the API never shows, and its place."""
+
+    id: str
+    kind: str
+    project: str
+    parent: str | None
+    created_at: float
+    seq: int
+    version: int
+    children: int
+    body: bytes
+    private: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A promise to look at an object at a time, and who is at it.
+
+    `was_leased` is told by a claim: the holder before it never gave its lease back.
+    """
+
+    id: str
+    kind: str
+    project: str
+    thread_id: str | None
+    due_at: float
+    expires_at: float | None
+    lease_owner: str | None
+    lease_until: float | None
+    fence: int
+    reclaims: int
+    cancel_asked_at: float | None
+    was_leased: bool
+
+
+@dataclass(frozen=True, slots=True)
+class EventRow:
+    """A stretch of a run's log, its frames already encoded."""
+
+    run_id: str
+    fence: int
+    seq_from: int
+    seq_to: int
+    kind: Literal["life", "delta"]
+    created_at: float
+    frames: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class JournalRow:
+    """An outside call that was started, and how it ended if that is known."""
+
+    run_id: str
+    key: str
+    attempt: int
+    fence: int
+    started_at: float
+    ended_at: float | None
+    outcome: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class KeyRow:
+    """An API key; the key itself is only known by its hash."""
+
+    id: str
+    project: str
+    hash: str
+    prefix: str
+    name: str
+    created_at: float
+    revoked_at: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerRow:
+    """What was answered to a request with an idempotency key; `hash` is the request's."""
+
+    project: str
+    key: str
+    hash: str
+    created_at: float
+    answer: bytes
+    run_id: str | None
