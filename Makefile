@@ -1,0 +1,37 @@
+# Seven verbs. Each sees to .venv first, which takes no time when it is ready.
+.PHONY: demo serve test check fix bench soak
+python := .venv/bin/python
+
+demo: ## A server with a scripted model, and a first conversation with it.
+	@scripts/bootstrap
+	@.venv/bin/understudy demo
+
+serve: ## The server; settings in docs/settings.md.
+	@scripts/bootstrap
+	@.venv/bin/understudy serve
+
+test: ## Every test, the acceptance tests included.
+	@scripts/bootstrap acceptance
+	$(python) -m pytest tests
+
+check: ## Format, lint, types, imports, pins and the house style; nothing is changed.
+	@scripts/bootstrap
+	.venv/bin/ruff format --check
+	.venv/bin/ruff check
+	.venv/bin/mypy
+	.venv/bin/lint-imports --no-logo
+	$(python) scripts/lock.py --check
+	$(python) -m pytest -q tests/test_tidy.py
+
+fix: ## Format, and mend what the linter can.
+	@scripts/bootstrap
+	.venv/bin/ruff check --fix
+	.venv/bin/ruff format
+
+bench: ## Measure; figures with the machine named are in benchmarks/RESULTS.md.
+	@scripts/bootstrap
+	$(python) -m benchmarks
+
+soak: ## The crash tests, for longer.
+	@scripts/bootstrap
+	SOAK=1 $(python) -m pytest --timeout 3600 tests/crash
