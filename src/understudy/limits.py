@@ -25,6 +25,8 @@ LIST_MAX = 100
 TOOL_OUTPUT_CHARS = 524_288  # SPEC 8.4 [D].
 TOOL_OUTPUTS = 128  # As many calls as a turn can make.
 EMBEDDING_INPUTS = 2_048
+INTEGER_MAX = 2**31 - 1  # Of token counts and the like: what any provider can still read.
+ECHO_CHARS = 256  # Of a client's own value inside an error text.
 
 # Transport.
 JSON_BODY_BYTES = 32 * 1024 * 1024
@@ -82,6 +84,8 @@ WRITE_QUEUE = 20_000  # Waiting callers; beyond it the store is Unavailable.
 READERS = 2
 READ_BATCH = 8  # Reads answered with one wake-up; more would make the first one wait.
 READ_QUEUE = 20_000  # Waiting readers; beyond it the store is Unavailable.
+STATEMENT_CACHE = 200  # Prepared statements per connection: all of queries.sql, twice.
+BUSY_TIMEOUT_MS = 5_000  # Only a checkpoint or a backup tool can hold the file for a moment.
 CLAIM_URGENT = 100  # Expired or cancelled jobs taken per claim, whatever the free slots.
 DELETE_BATCH = 500  # Children removed per background step.
 FREE_BYTES_FLOOR = 64 * 1024 * 1024

@@ -223,7 +223,8 @@ def _record(row: Row) -> Record:
 
 
 def _job(row: Row) -> Job:
-    return Job(*row[:-1], was_leased=bool(row[-1]))
+    # SQLite has no booleans; the last column is one.
+    return Job(*(*row[:-1], bool(row[-1])))
 
 
 def _json(value: object) -> str:

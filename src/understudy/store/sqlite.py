@@ -1,0 +1,256 @@
+"""Database on SQLite through apsw: one writer thread with group commit, and reader threads.
+
+Every commit of the process goes through one thread. It packs the callers that wait into one
+transaction, a savepoint each, so that they share one sync to disk: the refusal of one caller
+undoes its savepoint only, and nobody is answered before the sync. Readers have connections of
+their own and see what was committed (WAL). A database in memory has one connection, so there a
+read travels with the writes. The file belongs to one process, held by a lock file beside it.
+"""
+
+import asyncio
+import fcntl
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import IO, TypeAlias, cast
+
+import apsw
+import structlog
+
+from understudy import limits
+from understudy.store import AlreadyRunning, Conflict, OnFatal, Row, Statement, Unavailable
+from understudy.store.lane import Lane, Outcome
+from understudy.store.statements import load_migrations, load_queries
+
+_Read: TypeAlias = tuple[str, Mapping[str, object]]
+
+_PRAGMAS = """
+pragma journal_mode = wal;
+pragma synchronous = full;
+pragma fullfsync = on;
+pragma checkpoint_fullfsync = on;
+pragma temp_store = memory;
+pragma cache_size = -65536;
+pragma journal_size_limit = 67108864;
+"""
+
+# Unique values → what a Conflict calls them; any other one "exists".
+_UNIQUE = {"jobs.thread_id": "thread_lock", "idempotency.project": "idempotency"}
+
+# Troubles of the file or the disk: they strike the transaction, not the caller that met them.
+_TROUBLES = (
+    apsw.BusyError,
+    apsw.CantOpenError,
+    apsw.CorruptError,
+    apsw.FullError,
+    apsw.InterruptError,
+    apsw.IOError,
+    apsw.LockedError,
+    apsw.NoMemError,
+    apsw.NotADBError,
+    apsw.PermissionsError,
+    apsw.ProtocolError,
+    apsw.ReadOnlyError,
+)
+
+
+async def open_database(url: str, on_fatal: OnFatal) -> "SqliteDatabase":
+    """Open `sqlite:///path`; `sqlite:///:memory:` keeps nothing."""
+    path = url.removeprefix("sqlite://").removeprefix("/")
+    lock, connections = await asyncio.to_thread(_open, path)
+    return SqliteDatabase(lock, connections, on_fatal)
+
+
+class SqliteDatabase:
+    """A SQLite file, or memory; `connections` is the writer's, then one per reader."""
+
+    def __init__(
+        self, lock: IO[str] | None, connections: Sequence[apsw.Connection], on_fatal: OnFatal
+    ) -> None:
+        self._lock = lock
+        self._connections = connections
+        queries = load_queries("sqlite")
+        writer = _Writer(connections[0], queries)
+        self._writer = Lane[Sequence[Statement]](
+            "writer",
+            [writer.write],
+            batch=limits.COMMIT_BATCH,
+            bound=limits.WRITE_QUEUE,
+            on_fatal=on_fatal,
+        )
+        self._readers = Lane[_Read](
+            "readers",
+            [_Reader(connection, queries).read for connection in connections[1:]],
+            batch=limits.READ_BATCH,
+            bound=limits.READ_QUEUE,
+            on_fatal=on_fatal,
+        )
+
+    async def fetch(self, query: str, args: Mapping[str, object]) -> list[Row]:
+        """The rows of a reading statement."""
+        if len(self._connections) == 1:
+            return (await self.commit([Statement(query, args)]))[0]
+        rows: list[Row] = await self._readers.ask((query, args))
+        return rows
+
+    async def commit(self, statements: Sequence[Statement]) -> list[list[Row]]:
+        """Apply all statements or none; on the disk when it returns."""
+        rows: list[list[Row]] = await self._writer.ask(statements)
+        return rows
+
+    async def close(self) -> None:
+        """Finish what was accepted, then let go of the file and its lock."""
+        await self._writer.close()
+        await self._readers.close()
+        await asyncio.to_thread(self._release)
+
+    def _release(self) -> None:
+        for connection in reversed(self._connections):
+            connection.close()  # The writer's last, so that it can fold the WAL in.
+        if self._lock is not None:
+            self._lock.close()
+
+
+class _Writer:
+    """The work of the writer thread."""
+
+    def __init__(self, connection: apsw.Connection, queries: Mapping[str, str]) -> None:
+        self._connection = connection
+        self._queries = queries
+
+    def write(self, callers: Sequence[Sequence[Statement]]) -> list[Outcome]:
+        """One transaction for all callers; the exception of a refused one is its outcome."""
+        try:
+            self._connection.execute("begin immediate")
+            outcomes = [self._attempt(statements) for statements in callers]
+            self._connection.execute("commit")
+        except _TROUBLES as error:
+            if self._connection.in_transaction:
+                self._connection.execute("rollback")
+            return _unavailable(error, len(callers))
+        return outcomes
+
+    def _attempt(self, statements: Sequence[Statement]) -> Outcome:
+        self._connection.execute("savepoint caller")
+        outcome: Outcome
+        try:
+            outcome = [self._run(statement) for statement in statements]
+        except _TROUBLES:
+            raise
+        except Exception as error:  # noqa: BLE001 - a caller's bug must not strike the others.
+            self._connection.execute("rollback to caller")
+            outcome = _translated(error)
+        self._connection.execute("release caller")
+        return outcome
+
+    def _run(self, statement: Statement) -> list[Row]:
+        before = self._connection.total_changes()
+        rows = _rows(self._connection, self._queries[statement.query], statement.args)
+        if statement.rows is not None:
+            touched = len(rows) or self._connection.total_changes() - before
+            if touched != statement.rows:
+                raise Conflict(statement.query)
+        return rows
+
+
+class _Reader:
+    """The work of a reader thread."""
+
+    def __init__(self, connection: apsw.Connection, queries: Mapping[str, str]) -> None:
+        self._connection = connection
+        self._queries = queries
+
+    def read(self, calls: Sequence[_Read]) -> list[Outcome]:
+        """The rows of each call, or the exception that it met."""
+        return [self._answer(query, args) for query, args in calls]
+
+    def _answer(self, query: str, args: Mapping[str, object]) -> Outcome:
+        try:
+            return _rows(self._connection, self._queries[query], args)
+        except _TROUBLES as error:
+            return _unavailable(error, 1)[0]
+        except Exception as error:  # noqa: BLE001 - a caller's bug must not end the thread.
+            return error
+
+
+def _rows(connection: apsw.Connection, sql: str, args: Mapping[str, object]) -> list[Row]:
+    return connection.execute(sql, cast("Mapping[str, apsw.SQLiteValue]", args)).fetchall()
+
+
+def _translated(error: Exception) -> Exception:
+    """A unique violation in our words; anything else is a bug and stays what it is."""
+    what, _, columns = str(error).partition(": ")  # "UNIQUE constraint failed: jobs.thread_id"
+    if isinstance(error, apsw.ConstraintError) and what.startswith("UNIQUE"):
+        return Conflict(_UNIQUE.get(columns.partition(",")[0], "exists"))
+    return error
+
+
+def _unavailable(error: Exception, count: int) -> list[Outcome]:
+    structlog.get_logger("store").error("store_unavailable", error=str(error), callers=count)
+    return [Unavailable(f"The database file cannot be used: {error}") for _ in range(count)]
+
+
+# Opening.
+
+
+def _open(path: str) -> tuple[IO[str] | None, list[apsw.Connection]]:
+    """The lock and the connections of a file; one connection and no lock for memory."""
+    if path in ("", ":memory:"):
+        connection = _connect(":memory:")
+        _migrate(connection)
+        return None, [connection]
+    file = Path(path)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    lock = _lock(file)
+    _warn_when_full(file)
+    writer = _connect(path)
+    _migrate(writer)
+    readers = [_connect(path) for _ in range(limits.READERS)]
+    for reader in readers:
+        reader.execute("pragma query_only = on")
+    return lock, [writer, *readers]
+
+
+def _connect(path: str) -> apsw.Connection:
+    connection = apsw.Connection(path, statementcachesize=limits.STATEMENT_CACHE)
+    connection.set_busy_timeout(limits.BUSY_TIMEOUT_MS)
+    connection.execute(_PRAGMAS).fetchall()
+    return connection
+
+
+def _lock(file: Path) -> IO[str]:
+    """The lock file, held until it is closed or the process ends, however it ends."""
+    lock = file.with_name(f"{file.name}.lock").open("a+", encoding="utf-8")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        lock.seek(0)
+        holder = lock.read().strip() or "unknown"
+        lock.close()
+        raise AlreadyRunning(
+            f"The database {file} is in use by another server process (pid {holder}). "
+            "Stop that one first, or choose another data folder."
+        ) from None
+    lock.truncate(0)
+    lock.write(str(os.getpid()))
+    lock.flush()
+    return lock
+
+
+def _warn_when_full(file: Path) -> None:
+    free = shutil.disk_usage(file.parent).free
+    if free < limits.FREE_BYTES_FLOOR:
+        structlog.get_logger("store").warning("disk_nearly_full", path=str(file), free_bytes=free)
+
+
+def _migrate(connection: apsw.Connection) -> None:
+    """Apply what is new, each migration in a transaction of its own."""
+    queries = load_queries("sqlite")
+    connection.execute(queries["create_migrations"])
+    applied = {name for (name,) in connection.execute(queries["applied_migrations"])}
+    for name, script in load_migrations("sqlite"):
+        if name not in applied:
+            with connection:
+                connection.execute(script).fetchall()
+                connection.execute(queries["record_migration"], {"name": name})
