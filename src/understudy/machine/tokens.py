@@ -14,7 +14,7 @@ class _Encoder(Protocol):
 @cache
 def _encoder() -> _Encoder:
     """The tokenizer, loaded at first use."""
-    from rs_bpe import bpe  # type: ignore[import-untyped]  # Loaded late: it costs start-up.
+    from rs_bpe import bpe  # Loaded late: it costs start-up.
 
     encoder: _Encoder = bpe.openai.o200k_base()
     return encoder

@@ -1,0 +1,89 @@
+"""How a tool call that was not streamed live is told: its deltas, and its record in the step."""
+
+import msgspec
+
+from understudy.machine.private import Call
+from understudy.wire.steps import (
+    CodeInterpreterCall,
+    CodeInterpreterInput,
+    FileSearchCall,
+    FileSearchCallDetails,
+    FunctionCallDetails,
+    StepFunctionCall,
+    StepToolCall,
+)
+
+
+def introduction(
+    calls: list[Call], types: dict[str, str]
+) -> tuple[list[StepToolCall], list[StepToolCall]]:
+    """The deltas that introduce the calls, and the calls as the step stores them.
+
+    `types` maps the name of a built-in tool to its type; any other name is a function.
+    The first delta of a call holds id, name and empty texts, the next the whole input
+    (SPEC 9.3 B, D, E; LibreChat reads the typed object of the first one).
+    """
+    deltas: list[StepToolCall] = []
+    records: list[StepToolCall] = []
+    for index, call in enumerate(calls):
+        match types.get(call.name):
+            case "code_interpreter":
+                deltas += _code_deltas(index, call)
+                records.append(code_record(call))
+            case "file_search":
+                details = FileSearchCallDetails()
+                deltas.append(FileSearchCall(index=index, id=call.id, file_search=details))
+                records.append(FileSearchCall(id=call.id, file_search=details))
+            case _:
+                deltas += _function_deltas(index, call)
+                records.append(function_record(call))
+    return deltas, records
+
+
+def function_record(call: Call) -> StepFunctionCall:
+    """A function call that waits for its output."""
+    function = FunctionCallDetails(name=call.name, arguments=call.arguments, output=None)
+    return StepFunctionCall(id=call.id, function=function)
+
+
+def code_record(call: Call) -> CodeInterpreterCall:
+    """A code call that has not run yet."""
+    details = CodeInterpreterInput(input=code_of(call.arguments), outputs=[])
+    return CodeInterpreterCall(id=call.id, code_interpreter=details)
+
+
+def first_function_delta(index: int, call_id: str, name: str) -> StepFunctionCall:
+    """What introduces a function call."""
+    function = FunctionCallDetails(name=name, arguments="", output=None)
+    return StepFunctionCall(index=index, id=call_id, function=function)
+
+
+def next_function_delta(index: int, arguments: str) -> StepFunctionCall:
+    """What adds to a function call's arguments; id and name are never repeated."""
+    return StepFunctionCall(index=index, function=FunctionCallDetails(arguments=arguments))
+
+
+def code_of(arguments: str) -> str:
+    """The code in a call's arguments; arguments that are no such JSON are taken as code."""
+    try:
+        decoded = msgspec.json.decode(arguments)
+    except (msgspec.DecodeError, ValueError):
+        return arguments
+    code = decoded.get("code") if isinstance(decoded, dict) else None
+    return code if isinstance(code, str) else arguments
+
+
+def _function_deltas(index: int, call: Call) -> list[StepToolCall]:
+    deltas: list[StepToolCall] = [first_function_delta(index, call.id, call.name)]
+    if call.arguments:
+        deltas.append(next_function_delta(index, call.arguments))
+    return deltas
+
+
+def _code_deltas(index: int, call: Call) -> list[StepToolCall]:
+    first = CodeInterpreterInput(input="", outputs=[])
+    whole = CodeInterpreterInput(input=code_of(call.arguments))
+    return [
+        CodeInterpreterCall(index=index, id=call.id, code_interpreter=first),
+        CodeInterpreterCall(index=index, code_interpreter=whole),
+    ]
