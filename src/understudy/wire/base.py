@@ -3,6 +3,8 @@
 A *body* is what a client sends: unknown keys are refused, `UNSET` means the key was
 absent, `None` means it was null (the two differ on every modify call, SPEC section 6).
 An *object* is what the API returns: every key is always there.
+
+Each field is described where it is declared: the OpenAPI page and the docs are made from it.
 """
 
 from typing import Annotated, Generic, Literal, TypeVar
@@ -23,13 +25,30 @@ class Body(Wire, frozen=True, forbid_unknown_fields=True):
     """Anything that a client sends."""
 
 
+# Fields that many objects share.
+Id = Annotated[str, Meta(description="The id of the object.")]
+CreatedAt = Annotated[int, Meta(description="When the object was made, in unix seconds.")]
+ObjectMetadata = Annotated[
+    dict[str, str],
+    Meta(description="The client's own pairs of strings; `{}` when there are none."),
+]
+Index = Annotated[
+    int | UnsetType,
+    Meta(description="The place in its array, from 0; only in deltas."),
+]
+
 MetadataKey = Annotated[str, Meta(max_length=limits.METADATA_KEY_CHARS)]
 MetadataValue = Annotated[str, Meta(max_length=limits.METADATA_VALUE_CHARS)]
 Metadata = Annotated[
     dict[MetadataKey, MetadataValue],
+    Meta(max_length=limits.METADATA_PAIRS),
+]
+GivenMetadata = Annotated[
+    Metadata | None | UnsetType,
     Meta(
-        max_length=limits.METADATA_PAIRS,
-        description="Up to 16 pairs of strings that the client keeps with the object.",
+        description="Up to 16 pairs of strings to keep with the object: keys of at most 64 "
+        "characters, values of at most 512. On a modify call they replace the old ones; null "
+        "clears them."
     ),
 ]
 
@@ -42,22 +61,29 @@ def given(value: T | None | UnsetType, default: T) -> T:
 class ModifyMetadata(Body, frozen=True, kw_only=True):
     """The body of the calls that can change nothing but metadata."""
 
-    metadata: Metadata | None | UnsetType = UNSET
+    metadata: GivenMetadata = UNSET
 
 
 class ListOf(Wire, Generic[T], frozen=True, kw_only=True):
     """One page of a list (SPEC section 5)."""
 
-    object: Literal["list"] = "list"
-    data: list[T]
-    first_id: str | None
-    last_id: str | None
-    has_more: bool
+    object: Annotated[Literal["list"], Meta(description="Always `list`.")] = "list"
+    data: Annotated[list[T], Meta(description="The objects of this page, in the order asked for.")]
+    first_id: Annotated[
+        str | None, Meta(description="The id of the first object; null when the page is empty.")
+    ]
+    last_id: Annotated[
+        str | None,
+        Meta(description="The id of the last object: the `after` of the next page."),
+    ]
+    has_more: Annotated[bool, Meta(description="Whether another page follows.")]
 
 
 class Deleted(Wire, frozen=True, kw_only=True):
     """The answer to a delete call."""
 
-    id: str
-    object: str
-    deleted: bool = True
+    id: Annotated[str, Meta(description="The id of what was deleted.")]
+    object: Annotated[
+        str, Meta(description="The kind of what was deleted, such as `assistant.deleted`.")
+    ]
+    deleted: Annotated[bool, Meta(description="Always true.")] = True

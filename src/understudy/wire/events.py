@@ -1,6 +1,8 @@
 """The SSE vocabulary: event name → type of its data (SPEC 9.2)."""
 
-from typing import Literal, get_args
+from typing import Annotated, Literal, get_args
+
+from msgspec import Meta
 
 from understudy.wire.base import Wire
 from understudy.wire.messages import Message, MessageDelta
@@ -57,5 +59,5 @@ STREAM_ENDS = frozenset(
 class Event(Wire, frozen=True, kw_only=True):
     """One line in a run's log."""
 
-    name: EventName
-    data: Wire
+    name: Annotated[EventName, Meta(description="What happened.")]
+    data: Annotated[Wire, Meta(description="The object that it happened to, or a delta.")]

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from msgspec import UNSET, Meta, UnsetType
 
 from understudy import limits
-from understudy.wire.base import Body, Metadata, Wire
+from understudy.wire.base import Body, CreatedAt, GivenMetadata, Id, Index, ObjectMetadata, Wire
 from understudy.wire.tools import AttachmentTool
 
 Text = Annotated[str, Meta(min_length=1, max_length=limits.MESSAGE_TEXT_CHARS)]
@@ -13,38 +13,44 @@ Detail = Literal["auto", "low", "high"]
 IncompleteReason = Literal[
     "content_filter", "max_tokens", "run_cancelled", "run_expired", "run_failed"
 ]
+ImageDetail = Annotated[
+    Detail, Meta(description="How closely the model looks; `low` costs fewer tokens.")
+]
+MarkerText = Annotated[str, Meta(description="The marker, exactly as it stands in the text.")]
+MarkerStart = Annotated[int, Meta(description="Where the marker starts, in code points.")]
+MarkerEnd = Annotated[int, Meta(description="Where the marker ends, in code points, exclusive.")]
 
 
 class TextInput(Body, frozen=True, kw_only=True, tag_field="type", tag="text"):
     """A text part as a client sends it: a plain string."""
 
-    text: Text
+    text: Annotated[Text, Meta(description="The text, 1 to 256,000 characters.")]
 
 
 class ImageFile(Body, frozen=True, kw_only=True):
     """An image by file id."""
 
-    file_id: str
-    detail: Detail = "auto"
+    file_id: Annotated[str, Meta(description="The id of an image file.")]
+    detail: ImageDetail = "auto"
 
 
 class ImageUrl(Body, frozen=True, kw_only=True):
     """An image by URL; it is handed to the provider, never fetched by the server."""
 
-    url: str
-    detail: Detail = "auto"
+    url: Annotated[str, Meta(description="An http, https or data URL.")]
+    detail: ImageDetail = "auto"
 
 
 class ImageFileContent(Body, frozen=True, kw_only=True, tag_field="type", tag="image_file"):
     """An image part by file id."""
 
-    image_file: ImageFile
+    image_file: Annotated[ImageFile, Meta(description="The image.")]
 
 
 class ImageUrlContent(Body, frozen=True, kw_only=True, tag_field="type", tag="image_url"):
     """An image part by URL."""
 
-    image_url: ImageUrl
+    image_url: Annotated[ImageUrl, Meta(description="The image.")]
 
 
 ContentInput = TextInput | ImageFileContent | ImageUrlContent
@@ -53,35 +59,35 @@ ContentInput = TextInput | ImageFileContent | ImageUrlContent
 class FileCitation(Wire, frozen=True, kw_only=True):
     """The file that a citation points to."""
 
-    file_id: str
+    file_id: Annotated[str, Meta(description="The id of the cited file.")]
 
 
 class FileCitationAnnotation(
     Wire, frozen=True, kw_only=True, tag_field="type", tag="file_citation"
 ):
-    """A citation marker in a text; offsets are code points, end exclusive."""
+    """A citation marker in a text."""
 
-    index: int | UnsetType = UNSET
-    text: str
-    start_index: int
-    end_index: int
-    file_citation: FileCitation
+    index: Index = UNSET
+    text: MarkerText
+    start_index: MarkerStart
+    end_index: MarkerEnd
+    file_citation: Annotated[FileCitation, Meta(description="What is cited.")]
 
 
 class FilePath(Wire, frozen=True, kw_only=True):
     """The file that a sandbox link points to."""
 
-    file_id: str
+    file_id: Annotated[str, Meta(description="The id of the generated file.")]
 
 
 class FilePathAnnotation(Wire, frozen=True, kw_only=True, tag_field="type", tag="file_path"):
-    """A link to a generated file in a text; offsets are code points, end exclusive."""
+    """A link to a generated file in a text."""
 
-    index: int | UnsetType = UNSET
-    text: str
-    start_index: int
-    end_index: int
-    file_path: FilePath
+    index: Index = UNSET
+    text: MarkerText
+    start_index: MarkerStart
+    end_index: MarkerEnd
+    file_path: Annotated[FilePath, Meta(description="What the link leads to.")]
 
 
 Annotation = FileCitationAnnotation | FilePathAnnotation
@@ -90,20 +96,22 @@ Annotation = FileCitationAnnotation | FilePathAnnotation
 class TextValue(Wire, frozen=True, kw_only=True):
     """A text with its annotations."""
 
-    value: str
-    annotations: list[Annotation]
+    value: Annotated[str, Meta(description="The text.")]
+    annotations: Annotated[
+        list[Annotation], Meta(description="Citations and file links, by place in the text.")
+    ]
 
 
 class TextContent(Wire, frozen=True, kw_only=True, tag_field="type", tag="text"):
     """A text part as the API returns it: an object."""
 
-    text: TextValue
+    text: Annotated[TextValue, Meta(description="The text and its annotations.")]
 
 
 class RefusalContent(Wire, frozen=True, kw_only=True, tag_field="type", tag="refusal"):
     """The model declined to answer."""
 
-    refusal: str
+    refusal: Annotated[str, Meta(description="What the model said instead.")]
 
 
 Content = TextContent | ImageFileContent | ImageUrlContent | RefusalContent
@@ -112,74 +120,100 @@ Content = TextContent | ImageFileContent | ImageUrlContent | RefusalContent
 class Attachment(Body, frozen=True, kw_only=True):
     """A file attached to a message, and the tools it is for."""
 
-    file_id: str
-    tools: list[AttachmentTool] | None = None
+    file_id: Annotated[str, Meta(description="The id of the file.")]
+    tools: Annotated[
+        list[AttachmentTool] | None, Meta(description="The tools that may read the file.")
+    ] = None
 
 
 class MessageIncompleteDetails(Wire, frozen=True, kw_only=True):
     """Why a message was cut short."""
 
-    reason: IncompleteReason
+    reason: Annotated[IncompleteReason, Meta(description="The reason.")]
 
 
 class Message(Wire, frozen=True, kw_only=True):
-    """A message."""
+    """A message of a thread."""
 
-    id: str
-    object: Literal["thread.message"] = "thread.message"
-    created_at: int
-    assistant_id: str | None
-    thread_id: str
-    run_id: str | None
-    status: Literal["in_progress", "incomplete", "completed"]
-    incomplete_details: MessageIncompleteDetails | None
-    incomplete_at: int | None
-    completed_at: int | None
-    role: Literal["user", "assistant"]
-    content: list[Content]
-    attachments: list[Attachment]
-    metadata: dict[str, str]
+    id: Id
+    object: Annotated[Literal["thread.message"], Meta(description="Always `thread.message`.")] = (
+        "thread.message"
+    )
+    created_at: CreatedAt
+    assistant_id: Annotated[
+        str | None, Meta(description="The assistant that wrote it; null when a client did.")
+    ]
+    thread_id: Annotated[str, Meta(description="The thread that it belongs to.")]
+    run_id: Annotated[str | None, Meta(description="The run that wrote it; null when none did.")]
+    status: Annotated[
+        Literal["in_progress", "incomplete", "completed"],
+        Meta(description="Whether it is being written, was cut short, or is whole."),
+    ]
+    incomplete_details: Annotated[
+        MessageIncompleteDetails | None, Meta(description="Why it was cut short.")
+    ]
+    incomplete_at: Annotated[
+        int | None, Meta(description="When it was cut short, in unix seconds.")
+    ]
+    completed_at: Annotated[int | None, Meta(description="When it was whole, in unix seconds.")]
+    role: Annotated[Literal["user", "assistant"], Meta(description="Who speaks.")]
+    content: Annotated[list[Content], Meta(description="Texts, images and refusals, in order.")]
+    attachments: Annotated[
+        list[Attachment], Meta(description="The files that came with it, and their tools.")
+    ]
+    metadata: ObjectMetadata
 
 
 class CreateMessage(Body, frozen=True, kw_only=True):
     """The body of POST /threads/{thread_id}/messages, and the items of `messages` lists."""
 
-    role: Literal["user", "assistant"]
-    content: (
-        Text | Annotated[list[ContentInput], Meta(min_length=1, max_length=limits.CONTENT_PARTS)]
-    )
-    attachments: (
-        Annotated[list[Attachment], Meta(max_length=limits.ATTACHMENTS)] | None | UnsetType
-    ) = UNSET
-    metadata: Metadata | None | UnsetType = UNSET
+    role: Annotated[
+        Literal["user", "assistant"],
+        Meta(description="Who speaks; `assistant` inserts what an assistant said elsewhere."),
+    ]
+    content: Annotated[
+        Text | Annotated[list[ContentInput], Meta(min_length=1, max_length=limits.CONTENT_PARTS)],
+        Meta(
+            description="A text of 1 to 256,000 characters, or 1 to 500 parts: texts, and at "
+            "most 10 images."
+        ),
+    ]
+    attachments: Annotated[
+        Annotated[list[Attachment], Meta(max_length=limits.ATTACHMENTS)] | None | UnsetType,
+        Meta(description="Up to 10 files, and the tools each is for."),
+    ] = UNSET
+    metadata: GivenMetadata = UNSET
 
 
 class TextDelta(Wire, frozen=True, kw_only=True):
-    """A piece of text; `annotations` is there on the first piece and with a marker."""
+    """A piece of text."""
 
-    value: str | UnsetType = UNSET
-    annotations: list[Annotation] | UnsetType = UNSET
+    value: Annotated[str | UnsetType, Meta(description="What comes after the text so far.")] = UNSET
+    annotations: Annotated[
+        list[Annotation] | UnsetType,
+        Meta(description="New annotations; empty on the first piece."),
+    ] = UNSET
 
 
 class TextContentDelta(Wire, frozen=True, kw_only=True, tag_field="type", tag="text"):
     """A piece of a text part."""
 
-    index: int
-    text: TextDelta
+    index: Annotated[int, Meta(description="The place of the part in `content`.")]
+    text: Annotated[TextDelta, Meta(description="The piece.")]
 
 
 class RefusalContentDelta(Wire, frozen=True, kw_only=True, tag_field="type", tag="refusal"):
     """A piece of a refusal."""
 
-    index: int
-    refusal: str
+    index: Annotated[int, Meta(description="The place of the part in `content`.")]
+    refusal: Annotated[str, Meta(description="What comes after the refusal so far.")]
 
 
 class ImageFileContentDelta(Wire, frozen=True, kw_only=True, tag_field="type", tag="image_file"):
     """A whole image part."""
 
-    index: int
-    image_file: ImageFile
+    index: Annotated[int, Meta(description="The place of the part in `content`.")]
+    image_file: Annotated[ImageFile, Meta(description="The image.")]
 
 
 ContentDelta = TextContentDelta | RefusalContentDelta | ImageFileContentDelta
@@ -188,13 +222,17 @@ ContentDelta = TextContentDelta | RefusalContentDelta | ImageFileContentDelta
 class MessageDeltaBody(Wire, frozen=True, kw_only=True):
     """What a delta adds to its message."""
 
-    role: Literal["user", "assistant"] | UnsetType = UNSET
-    content: list[ContentDelta]
+    role: Annotated[Literal["user", "assistant"] | UnsetType, Meta(description="Who speaks.")] = (
+        UNSET
+    )
+    content: Annotated[list[ContentDelta], Meta(description="Pieces of its parts.")]
 
 
 class MessageDelta(Wire, frozen=True, kw_only=True):
-    """A message delta; `id` is the message's."""
+    """A message delta."""
 
-    id: str
-    object: Literal["thread.message.delta"] = "thread.message.delta"
-    delta: MessageDeltaBody
+    id: Annotated[str, Meta(description="The id of the message.")]
+    object: Annotated[
+        Literal["thread.message.delta"], Meta(description="Always `thread.message.delta`.")
+    ] = "thread.message.delta"
+    delta: Annotated[MessageDeltaBody, Meta(description="What is new.")]
