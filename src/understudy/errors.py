@@ -5,6 +5,8 @@ Apps match on these texts, so each is exact. Sources are in the table of SPEC se
 
 from collections.abc import Iterable, Mapping, Sequence
 
+from understudy import limits
+
 # Nouns as the 404 texts spell them.
 _NOUNS = {
     "assistant": "assistant",
@@ -39,11 +41,12 @@ class ApiError(Exception):
         code: str | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> None:
+        message = _clipped(message, limits.ERROR_MESSAGE_CHARS)
         super().__init__(message)
         self.status = status
         self.message = message
         self.type = type
-        self.param = param
+        self.param = None if param is None else _clipped(param, limits.ERROR_PARAM_CHARS)
         self.code = code
         self.headers = dict(headers or {})
 
@@ -293,7 +296,7 @@ class ApiError(Exception):
         """A number over its maximum; `kind` is integer or decimal."""
         return cls(
             400,
-            f"Invalid '{param}': {kind} above maximum value. Expected a value <= {limit:g}, "
+            f"Invalid '{param}': {kind} above maximum value. Expected a value <= {_number(limit)}, "
             f"but got {_number(value)} instead.",
             param=param,
             code=f"{kind}_above_max_value",
@@ -304,7 +307,7 @@ class ApiError(Exception):
         """A number under its minimum; `kind` is integer or decimal."""
         return cls(
             400,
-            f"Invalid '{param}': {kind} below minimum value. Expected a value >= {limit:g}, "
+            f"Invalid '{param}': {kind} below minimum value. Expected a value >= {_number(limit)}, "
             f"but got {_number(value)} instead.",
             param=param,
             code=f"{kind}_below_min_value",
@@ -492,6 +495,13 @@ def retry(after_s: float) -> dict[str, str]:
     }
 
 
+def _clipped(text: str, limit: int) -> str:
+    """A long text without its middle: both ends say what is wrong."""
+    half = limit // 2
+    return text if len(text) <= limit else f"{text[:half]}…{text[-half:]}"
+
+
 def _number(value: float) -> str:
     """A number as the client wrote it, without a trailing .0."""
-    return str(int(value)) if float(value).is_integer() and abs(value) < 1e15 else repr(value)
+    whole = isinstance(value, int) or (value.is_integer() and abs(value) < 1e15)
+    return str(int(value)) if whole else repr(value)

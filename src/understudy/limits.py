@@ -26,7 +26,8 @@ TOOL_OUTPUT_CHARS = 524_288  # SPEC 8.4 [D].
 TOOL_OUTPUTS = 128  # As many calls as a turn can make.
 EMBEDDING_INPUTS = 2_048
 INTEGER_MAX = 2**31 - 1  # Of token counts and the like: what any provider can still read.
-ECHO_CHARS = 256  # Of a client's own value inside an error text.
+ERROR_MESSAGE_CHARS = 16_384  # An error text repeats the client's own values, which may be huge.
+ERROR_PARAM_CHARS = 512  # The same for a path, which may hold a key of metadata.
 
 # Transport.
 JSON_BODY_BYTES = 32 * 1024 * 1024

@@ -13,7 +13,7 @@ accepted and ignored (SPEC section 6) cost nothing to the bodies that do not hav
 import re
 from collections.abc import Callable, Iterator
 from functools import cache
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 import msgspec
 from msgspec import inspect
@@ -63,7 +63,36 @@ def _decoder(type: type[Any]) -> msgspec.json.Decoder[Any]:
 
 @cache
 def _type_info(type: type[Any]) -> inspect.Type:
-    return inspect.type_info(type)
+    info = inspect.type_info(type)
+    for struct in _structs(info):
+        for hint in get_type_hints(struct.cls, include_extras=True).values():
+            _DECLARED.update((frozenset(values), values) for values in _literals(hint))
+    return info
+
+
+# msgspec sorts the values of a literal; error texts list them as they were declared.
+_DECLARED: dict[frozenset[Any], tuple[Any, ...]] = {}
+
+
+def _structs(info: inspect.Type) -> Iterator[inspect.StructType]:
+    """Every struct in a type."""
+    for option in _options(info):
+        match option:
+            case inspect.StructType():
+                yield option
+                for field in option.fields:
+                    yield from _structs(field.type)
+            case inspect.ListType():
+                yield from _structs(option.item_type)
+
+
+def _literals(hint: Any) -> Iterator[tuple[Any, ...]]:
+    """The values of every literal in a type annotation."""
+    if get_origin(hint) is Literal:
+        yield get_args(hint)
+    else:
+        for part in get_args(hint):
+            yield from _literals(part)
 
 
 def _decode_slowly(body: bytes, type: type[T], ignore: frozenset[str]) -> T:
@@ -200,7 +229,7 @@ def _check_string(path: str, value: str, info: inspect.Type) -> None:
         if string.pattern is not None and not re.search(string.pattern, value):
             raise ApiError.bad_pattern(path, string.pattern)
     elif literal is not None and value not in literal.values:
-        raise ApiError.bad_value(path, value, [str(known) for known in literal.values])
+        raise ApiError.bad_value(path, value, _DECLARED[frozenset(literal.values)])
 
 
 def _check_number(path: str, value: float, info: inspect.Type) -> None:
