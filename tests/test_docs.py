@@ -1,0 +1,113 @@
+"""The documentation against the code: what it names exists, and what exists is named."""
+
+import ast
+import re
+import shlex
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from understudy.settings import PREFIX, Settings, descriptions, settings_page
+
+ROOT = Path(__file__).resolve().parent.parent
+VERBS = ["demo", "serve", "test", "check", "fix", "bench", "soak"]
+PAGES = sorted(
+    path.relative_to(ROOT).as_posix()
+    for pattern in ("*.md", "changes/*.md", "docs/**/*.md")
+    for path in ROOT.glob(pattern)
+)
+
+
+def read(page: str) -> str:
+    """A page's text."""
+    return (ROOT / page).read_text()
+
+
+def blocks(text: str, *languages: str) -> list[str]:
+    """The fenced blocks of a page in one of these languages."""
+    found = re.findall(r"^```(\w+)\n(.*?)^```", text, flags=re.MULTILINE | re.DOTALL)
+    return [body for language, body in found if language in languages]
+
+
+def commands(page: str) -> list[list[str]]:
+    """The shell commands that a page tells its reader to run, in words."""
+    text = read(page)
+    lines = [line for block in blocks(text, "console", "sh") for line in block.splitlines()]
+    lines += re.findall(r"`((?:make|\.venv/bin/understudy|understudy) [^`]+)`", text)
+    return [shlex.split(line.removeprefix("$ ")) for line in lines if line.strip()]
+
+
+def targets() -> list[str]:
+    """The Makefile's verbs."""
+    return re.findall(r"^([a-z][a-z-]*):", read("Makefile"), flags=re.MULTILINE)
+
+
+def test_the_makefile_has_exactly_its_seven_verbs() -> None:
+    """An eighth verb would need an eighth thing to remember."""
+    assert targets() == VERBS
+    phony = re.search(r"^\.PHONY: (.*)$", read("Makefile"), flags=re.MULTILINE)
+    assert phony is not None
+    assert phony.group(1).split() == VERBS
+
+
+def test_the_readme_names_the_two_commands_of_a_newcomer() -> None:
+    """They are what README promises first, and CI runs the second."""
+    said = commands("README.md")
+    assert ["make", "demo"] in said
+    assert ["make", "test"] in said
+    assert "make test" in read(".ci/run")
+    assert "make check" in read(".ci/run")
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_make_commands_in_the_docs_exist(page: str) -> None:
+    """A verb that was renamed must be renamed in the docs."""
+    named = {words[1] for words in commands(page) if words[0] == "make" and len(words) > 1}
+    assert named <= set(VERBS)
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_links_in_the_docs_lead_somewhere(page: str) -> None:
+    """Relative links only: what is elsewhere on the net is not ours to keep."""
+    links = re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", read(page))
+    local = [link for link in links if "://" not in link]
+    folder = (ROOT / page).parent
+    assert [link for link in local if not (folder / link).exists()] == []
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_python_in_the_docs_is_python(page: str) -> None:
+    """Nobody should copy a syntax error."""
+    for block in blocks(read(page), "python"):
+        ast.parse(block)
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_variables_in_the_docs_are_settings(page: str) -> None:
+    """UNDERSTUDY_... is in settings.py or it is a typo."""
+    known = {f"{PREFIX}{name.upper()}" for name in Settings.__struct_fields__}
+    named = {name.rstrip("_") for name in re.findall(rf"{PREFIX}[A-Z_]+", read(page))}
+    assert sorted(named - known - {PREFIX.rstrip("_")}) == []
+
+
+def test_every_setting_is_described_on_the_settings_page() -> None:
+    """docs/settings.md is generated; a new setting is one field and this page made again."""
+    assert [name for name, text in descriptions().items() if not text.endswith(".")] == []
+    assert read("docs/settings.md") == settings_page()
+
+
+def test_each_change_is_one_sentence_of_a_known_kind() -> None:
+    """changes/README.md says how; the release puts them together unread."""
+    for path in (ROOT / "changes").iterdir():
+        if path.name == "README.md":
+            continue
+        assert re.fullmatch(r"[a-z0-9-]+\.(added|changed|fixed|removed)\.md", path.name), path.name
+        assert re.fullmatch(r"[A-Z`][^\n]*\.\n", path.read_text()), path.name
+
+
+def test_the_changelog_knows_the_version() -> None:
+    """Either the version has its section, or it is not released yet."""
+    version = tomllib.loads(read("pyproject.toml"))["project"]["version"]
+    headings = re.findall(r"^## (\S+)", read("CHANGELOG.md"), flags=re.MULTILINE)
+    assert version in headings or "Unreleased" in headings
