@@ -158,7 +158,6 @@ class ApiError(Exception):
         return cls(
             400,
             "Invalid request body: a value does not have the expected form.",
-            code="invalid_value",
         )
 
     @classmethod
@@ -176,36 +175,26 @@ class ApiError(Exception):
     @classmethod
     def missing(cls, param: str) -> "ApiError":
         """A required parameter is absent."""
-        return cls(
-            400,
-            f"Missing required parameter: '{param}'.",
-            param=param,
-            code="missing_required_parameter",
+        return cls.invalid(
+            param, f"Missing required parameter: '{param}'.", "missing_required_parameter"
         )
 
     @classmethod
     def unknown_parameter(cls, param: str) -> "ApiError":
         """A key that the body does not have."""
-        return cls(400, f"Unknown parameter: '{param}'.", param=param, code="unknown_parameter")
+        return cls.invalid(param, f"Unknown parameter: '{param}'.", "unknown_parameter")
 
     @classmethod
     def wrong_type(cls, param: str, expected: str, got: str) -> "ApiError":
         """A value of another type; `expected` and `got` carry their article."""
-        return cls(
-            400,
-            f"Invalid type for '{param}': expected {expected}, but got {got} instead.",
-            param=param,
-            code="invalid_type",
-        )
+        message = f"Invalid type for '{param}': expected {expected}, but got {got} instead."
+        return cls.invalid(param, message, "invalid_type")
 
     @classmethod
     def bad_value(cls, param: str, value: str, supported: Iterable[str]) -> "ApiError":
         """A value that is none of the supported ones."""
-        return cls(
-            400,
-            f"Invalid value: '{value}'. Supported values are: {quoted(supported)}.",
-            param=param,
-            code="invalid_value",
+        return cls.invalid(
+            param, f"Invalid value: '{value}'. Supported values are: {quoted(supported)}."
         )
 
     @classmethod
@@ -216,44 +205,39 @@ class ApiError(Exception):
     @classmethod
     def string_too_long(cls, param: str, limit: int, length: int) -> "ApiError":
         """A string over its maximum length, in code points."""
-        return cls(
-            400,
+        return cls.invalid(
+            param,
             f"Invalid '{param}': string too long. Expected a string with maximum length {limit}, "
             f"but got a string with length {length} instead.",
-            param=param,
             code="string_above_max_length",
         )
 
     @classmethod
     def empty_string(cls, param: str) -> "ApiError":
         """A string that must not be empty."""
-        return cls(
-            400,
+        return cls.invalid(
+            param,
             f"Invalid '{param}': empty string. Expected a string with minimum length 1, "
             "but got an empty string instead.",
-            param=param,
             code="empty_string",
         )
 
     @classmethod
     def bad_pattern(cls, param: str, pattern: str) -> "ApiError":
         """A string that does not match its pattern."""
-        return cls(
-            400,
+        return cls.invalid(
+            param,
             f"Invalid '{param}': string does not match pattern. Expected a string that matches "
             f"the pattern '{pattern}'.",
-            param=param,
-            code="invalid_value",
         )
 
     @classmethod
     def array_too_long(cls, param: str, limit: int, length: int) -> "ApiError":
         """An array over its maximum length."""
-        return cls(
-            400,
+        return cls.invalid(
+            param,
             f"Invalid '{param}': array too long. Expected an array with maximum length {limit}, "
             f"but got an array with length {length} instead.",
-            param=param,
             code="array_above_max_length",
         )
 
@@ -261,66 +245,58 @@ class ApiError(Exception):
     def array_too_short(cls, param: str, limit: int, length: int) -> "ApiError":
         """An array under its minimum length."""
         got = "an empty array" if length == 0 else f"an array with length {length}"
-        return cls(
-            400,
+        return cls.invalid(
+            param,
             f"Invalid '{param}': array too short. Expected an array with minimum length {limit}, "
             f"but got {got} instead.",
-            param=param,
             code="array_below_min_length",
         )
 
     @classmethod
     def too_many_properties(cls, param: str, limit: int, count: int) -> "ApiError":
         """An object with too many keys."""
-        return cls(
-            400,
+        return cls.invalid(
+            param,
             f"Invalid '{param}': too many properties. Expected an object with at most {limit} "
             f"properties, but got an object with {count} properties instead.",
-            param=param,
             code="object_above_max_properties",
         )
 
     @classmethod
     def property_name_too_long(cls, param: str, name: str, limit: int) -> "ApiError":
         """A key of an object that is too long."""
-        return cls(
-            400,
+        return cls.invalid(
+            param,
             f"Invalid property name in '{param}': '{name}' is too long. Expected a string with "
             f"maximum length {limit}, but got a string with length {len(name)} instead.",
-            param=param,
             code="property_name_above_max_length",
         )
 
     @classmethod
     def number_too_high(cls, param: str, limit: float, value: float, *, kind: str) -> "ApiError":
         """A number over its maximum; `kind` is integer or decimal."""
-        return cls(
-            400,
+        return cls.invalid(
+            param,
             f"Invalid '{param}': {kind} above maximum value. Expected a value <= {_number(limit)}, "
             f"but got {_number(value)} instead.",
-            param=param,
             code=f"{kind}_above_max_value",
         )
 
     @classmethod
     def number_too_low(cls, param: str, limit: float, value: float, *, kind: str) -> "ApiError":
         """A number under its minimum; `kind` is integer or decimal."""
-        return cls(
-            400,
+        return cls.invalid(
+            param,
             f"Invalid '{param}': {kind} below minimum value. Expected a value >= {_number(limit)}, "
             f"but got {_number(value)} instead.",
-            param=param,
             code=f"{kind}_below_min_value",
         )
 
     @classmethod
     def bad_id(cls, param: str, value: str, prefix: str) -> "ApiError":
         """An id that cannot be of this kind."""
-        return cls(
-            400,
-            f"Invalid '{param}': '{value}'. Expected an ID that begins with '{prefix}'.",
-            param=param,
-            code="invalid_value",
+        return cls.invalid(
+            param, f"Invalid '{param}': '{value}'. Expected an ID that begins with '{prefix}'."
         )
 
     @classmethod
@@ -404,12 +380,30 @@ class ApiError(Exception):
     @classmethod
     def unsupported_extension(cls, extension: str) -> "ApiError":
         """A file that file_search cannot read."""
-        return cls(
-            400,
+        return cls.invalid(
+            "file_ids",
             f"Files with extensions [{extension}] are not supported for retrieval. See "
             "https://platform.openai.com/docs/assistants/tools/file-search/supported-files",
-            param="file_ids",
-            code="unsupported_file",
+            "unsupported_file",
+        )
+
+    @classmethod
+    def too_many_images(cls, param: str, limit: int, count: int) -> "ApiError":
+        """A message with more images than a model takes."""
+        return cls.invalid(
+            param,
+            f"Invalid '{param}': too many images. Expected at most {limit} images, "
+            f"but got {count} instead.",
+            code="array_above_max_length",
+        )
+
+    @classmethod
+    def bad_image_url(cls, param: str) -> "ApiError":
+        """An image whose URL no provider should follow."""
+        return cls.invalid(
+            param,
+            f"Invalid '{param}'. Expected a valid URL that begins with 'http://', 'https://' or "
+            "'data:image/'.",
         )
 
     @classmethod
@@ -427,12 +421,8 @@ class ApiError(Exception):
     @classmethod
     def unsupported_model(cls, model: str) -> "ApiError":
         """A model outside the configured allow-list."""
-        return cls(
-            400,
-            f"The requested model '{model}' cannot be used with the Assistants API.",
-            param="model",
-            code="unsupported_model",
-        )
+        message = f"The requested model '{model}' cannot be used with the Assistants API."
+        return cls.invalid("model", message, "unsupported_model")
 
     @classmethod
     def cannot_delete_model(cls, model: str) -> "ApiError":
