@@ -3,6 +3,8 @@
 import ast
 import re
 import shlex
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -65,6 +67,33 @@ def test_make_commands_in_the_docs_exist(page: str) -> None:
     """A verb that was renamed must be renamed in the docs."""
     named = {words[1] for words in commands(page) if words[0] == "make" and len(words) > 1}
     assert named <= set(VERBS)
+
+
+def named_commands() -> list[str]:
+    """The subcommands that the docs, and the Makefile for them, tell the reader to use."""
+    said = [words for page in PAGES for words in commands(page)]
+    said += [
+        line.strip("@\t ").split()
+        for line in read("Makefile").splitlines()
+        if "bin/understudy" in line
+    ]
+    return sorted(
+        {
+            words[1]
+            for words in said
+            if words[0].endswith("understudy") and len(words) > 1 and words[1][0].isalpha()
+        }
+    )
+
+
+@pytest.mark.parametrize("command", named_commands())
+def test_commands_in_the_docs_exist(command: str) -> None:
+    """Asked of the real entry point, so that a renamed command fails here."""
+    start = "from understudy.cli import main; main()"
+    asked = subprocess.run(
+        [sys.executable, "-c", start, command, "--help"], capture_output=True, timeout=60
+    )
+    assert asked.returncode == 0, asked.stderr.decode()
 
 
 @pytest.mark.parametrize("page", PAGES)
