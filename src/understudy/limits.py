@@ -90,3 +90,11 @@ BUSY_TIMEOUT_MS = 5_000  # Only a checkpoint or a backup tool can hold the file 
 CLAIM_URGENT = 100  # Expired or cancelled jobs taken per claim, whatever the free slots.
 DELETE_BATCH = 500  # Children removed per background step.
 FREE_BYTES_FLOOR = 64 * 1024 * 1024
+
+# Doors.
+KEY_CACHE_S = 30.0  # How long a revoked key may still open the door of a process.
+KEYS_CACHED = 10_000
+HEALTH_WAIT_S = 1.0  # /health answers within this, whatever the provider does.
+HEALTH_CACHE_S = 5.0
+PROBE_S = 0.3  # The look for local model servers at start, in all.
+SHUTDOWN_S = 9.0  # Connections get this long after SIGTERM; the drain ends streams before.

@@ -64,9 +64,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     ] = None
     database_url: Annotated[
         str | None,
-        Meta(
-            description="`sqlite:///path` or `postgresql://...`; default: SQLite in the data folder."
-        ),
+        Meta(description="`sqlite:///path` or `postgresql://...`; default: in the data folder."),
     ] = None
     blobs_url: Annotated[
         str | None,
@@ -83,9 +81,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     strict: Annotated[
         bool, Meta(description="Refuse what the original refused, such as a missing beta header.")
     ] = False
-    run_ttl_s: Annotated[
-        int, Meta(ge=1, description="Seconds until an active run expires.")
-    ] = limits.RUN_TTL_S
+    run_ttl_s: Annotated[int, Meta(ge=1, description="Seconds until an active run expires.")] = (
+        limits.RUN_TTL_S
+    )
     model: Annotated[
         str | None,
         Meta(description="Model used when the provider does not list the one asked for."),
@@ -112,9 +110,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     nats_url: Annotated[
         str | None, Meta(description="A NATS server for faster wake-ups between processes.")
     ] = None
-    max_runs: Annotated[
-        int, Meta(ge=1, description="Runs at once in one process.")
-    ] = limits.RUNS_AT_ONCE
+    max_runs: Annotated[int, Meta(ge=1, description="Runs at once in one process.")] = (
+        limits.RUNS_AT_ONCE
+    )
     log_level: Annotated[
         Literal["debug", "info", "warning", "error"],
         Meta(description="Least severe log line; `debug` has one for each request."),
@@ -272,7 +270,7 @@ def _from_flags(flags: Mapping[str, object]) -> _Source:
     }
 
 
-def _parse(variable: str, text: str, hint: Any) -> object:  # noqa: ANN401 (a type expression)
+def _parse(variable: str, text: str, hint: Any) -> object:
     """A variable's text as a value of its field's type."""
     if get_origin(hint) in (Union, types.UnionType):
         hint = get_args(hint)[0]

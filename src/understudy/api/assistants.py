@@ -1,0 +1,97 @@
+"""Assistants (SPEC 7.1)."""
+
+from typing import Any
+
+import msgspec
+from msgspec import UNSET
+
+from understudy.api import objects, tool_resources
+from understudy.api.operation import Call, operation
+from understudy.wire import rules
+from understudy.wire.assistants import Assistant, CreateAssistant, ModifyAssistant
+from understudy.wire.base import Deleted, ListOf
+from understudy.wire.query import ListQuery
+
+TAG = "Assistants"
+
+# What an absent field is on create, and what null makes of it on modify (SPEC section 6).
+_DEFAULTS: dict[str, Any] = {
+    "name": None,
+    "description": None,
+    "instructions": None,
+    "tools": [],
+    "metadata": {},
+    "temperature": 1.0,
+    "top_p": 1.0,
+    "response_format": "auto",
+    "reasoning_effort": None,
+}
+
+
+@operation("POST", "/assistants", tag=TAG, beta=True)
+async def create_assistant(call: Call, body: CreateAssistant) -> Assistant:
+    """Create an assistant with a model and instructions."""
+    tools = rules.normal_tools(body.tools)
+    resources = await tool_resources.from_helper(call, body.tool_resources)
+    now = call.app.world.now()
+    assistant = Assistant(
+        id=call.app.world.new_id("assistant"),
+        created_at=int(now),
+        tool_resources=tool_resources.settled(resources, tools),
+        **{**_DEFAULTS, **modified(body)},
+    )
+    await call.commit(objects.insert(call, "assistant", assistant, at=now), answer=assistant)
+    return assistant
+
+
+@operation("GET", "/assistants", tag=TAG, beta=True)
+async def list_assistants(call: Call, page: ListQuery) -> ListOf[Assistant]:
+    """List assistants, newest first."""
+    return await objects.page(call, "assistant", Assistant, page)
+
+
+@operation("GET", "/assistants/{assistant_id}", tag=TAG, beta=True)
+async def get_assistant(call: Call, assistant_id: str) -> Assistant:
+    """Retrieve an assistant."""
+    return (await objects.load(call, "assistant", assistant_id, Assistant)).object
+
+
+@operation("POST", "/assistants/{assistant_id}", tag=TAG, beta=True)
+async def modify_assistant(call: Call, assistant_id: str, body: ModifyAssistant) -> Assistant:
+    """Modify an assistant.
+
+    What is absent stays, null resets a field to its default, and a given metadata object
+    replaces the whole metadata. Runs that are active keep what they started with.
+    """
+    loaded = await objects.load(call, "assistant", assistant_id, Assistant)
+    old = loaded.object
+    changed = modified(body)
+    resources = tool_resources.replaced(old.tool_resources, body.tool_resources)
+    if body.tool_resources is not UNSET:
+        await tool_resources.check_references(call, resources)
+    tools = changed.get("tools", old.tools)
+    changed["tool_resources"] = tool_resources.settled(resources, tools)
+    return await objects.save(call, loaded, msgspec.structs.replace(old, **changed))
+
+
+def modified(body: CreateAssistant | ModifyAssistant) -> dict[str, Any]:
+    """The fields that a body sets, null being the default."""
+    changed: dict[str, Any] = {} if body.model is UNSET else {"model": body.model}
+    for name, default in _DEFAULTS.items():
+        value = getattr(body, name)
+        if value is not UNSET:
+            changed[name] = default if value is None else value
+    if "response_format" in changed:
+        changed["response_format"] = rules.normal_response_format(changed["response_format"])
+    if "tools" in changed:
+        changed["tools"] = rules.normal_tools(changed["tools"])
+    return changed
+
+
+@operation("DELETE", "/assistants/{assistant_id}", tag=TAG, beta=True)
+async def delete_assistant(call: Call, assistant_id: str) -> Deleted:
+    """Delete an assistant.
+
+    Threads, messages, runs and files stay; a run that is active goes on.
+    """
+    return await objects.delete(call, "assistant", assistant_id, "assistant.deleted")

@@ -1,0 +1,165 @@
+"""Messages (SPEC 7.3)."""
+
+from collections.abc import Sequence
+
+from msgspec.structs import replace
+
+from understudy import limits
+from understudy.api import objects, tool_resources
+from understudy.api.operation import Call, operation
+from understudy.errors import ApiError
+from understudy.machine.message import message_private, user_message
+from understudy.store import Conflict, Statement, changes
+from understudy.wire.base import Deleted, ListOf, ModifyMetadata, given
+from understudy.wire.messages import CreateMessage, ImageFileContent, Message
+from understudy.wire.query import ListQuery
+from understudy.wire.threads import Thread
+from understudy.wire.tools import AttachmentFileSearch, ToolResources
+
+TAG = "Messages"
+
+
+@operation("POST", "/threads/{thread_id}/messages", tag=TAG, beta=True)
+async def create_message(call: Call, thread_id: str, body: CreateMessage) -> Message:
+    """Add a message to a thread.
+
+    Refused while a run of the thread is active. Attached files become part of the thread's
+    tool resources in the same moment.
+    """
+    statements: list[Statement] = [changes.thread_free(thread_id)]
+    statements.append(grown(call, thread_id, 1))
+    statements += await attach(call, thread_id, [body], param="")
+    now = call.app.world.now()
+    message = new_message(call, thread_id, body, at=now)
+    statements.append(stored(call, message, at=now))
+    try:
+        await call.commit(*statements, answer=message)
+    except Conflict as conflict:
+        await explain(call, thread_id, conflict)
+        raise
+    return message
+
+
+async def explain(call: Call, thread_id: str, conflict: Conflict) -> None:
+    """Raise what a refused commit means to the client, if it means anything but: try again."""
+    match conflict.what:
+        case "thread_free":
+            run = await call.app.store.active_run(thread_id)
+            if run is not None:
+                raise ApiError.thread_busy_message(thread_id, run.id) from None
+        case "grow":
+            await objects.require(call, "thread", thread_id)
+            raise ApiError.thread_full(limits.THREAD_MESSAGES) from None
+
+
+def grown(call: Call, thread_id: str, by: int) -> Statement:
+    """Count messages of a thread; refused when the thread is gone or full."""
+    return changes.grow(thread_id, project=call.project, by=by, limit=limits.THREAD_MESSAGES)
+
+
+def new_message(call: Call, thread_id: str, body: CreateMessage, *, at: float) -> Message:
+    """The message that a body makes."""
+    id = call.app.world.new_id("message")
+    return user_message(body, id=id, thread_id=thread_id, now=int(at))
+
+
+def stored(call: Call, message: Message, *, at: float) -> Statement:
+    """The statement that stores a new message."""
+    private = message_private(message)
+    return objects.insert(
+        call, "message", message, at=at, parent=message.thread_id, private=private
+    )
+
+
+def insert_all(
+    call: Call, thread_id: str, bodies: Sequence[CreateMessage], *, at: float
+) -> list[Statement]:
+    """The statements that store several new messages, in their order."""
+    return [stored(call, new_message(call, thread_id, body, at=at), at=at) for body in bodies]
+
+
+async def attach(
+    call: Call, thread_id: str, bodies: Sequence[CreateMessage], *, param: str
+) -> list[Statement]:
+    """Check what the bodies name, and the statement that puts their files into the thread."""
+    if not any(body.attachments or not isinstance(body.content, str) for body in bodies):
+        return []
+    loaded = await objects.load(call, "thread", thread_id, Thread)
+    old = loaded.object.tool_resources
+    resources = await attached(call, old, bodies, param=param)
+    if resources == old:
+        return []
+    return [objects.replace(call, loaded, replace(loaded.object, tool_resources=resources))]
+
+
+async def attached(
+    call: Call, resources: ToolResources, bodies: Sequence[CreateMessage], *, param: str
+) -> ToolResources:
+    """Tool resources after the attachments of these bodies, everything named being there.
+
+    `param` is where the list of bodies is in the request; empty for a body that is alone.
+    """
+    named: list[str] = []
+    for_code: list[str] = []
+    for index, body in enumerate(bodies):
+        path = f"{param}[{index}].attachments" if param else "attachments"
+        for attachment in given(body.attachments, []):
+            named.append(attachment.file_id)
+            for tool in attachment.tools or ():
+                if isinstance(tool, AttachmentFileSearch):
+                    raise tool_resources.no_vector_stores(path)
+                for_code.append(attachment.file_id)
+        named += _image_files(body)
+    await tool_resources.require_files(call, list(dict.fromkeys(named)))
+    return tool_resources.with_files(resources, for_code) if for_code else resources
+
+
+def _image_files(body: CreateMessage) -> list[str]:
+    """The files that a message shows."""
+    if isinstance(body.content, str):
+        return []
+    return [part.image_file.file_id for part in body.content if isinstance(part, ImageFileContent)]
+
+
+@operation("GET", "/threads/{thread_id}/messages", tag=TAG, beta=True)
+async def list_messages(
+    call: Call, thread_id: str, page: ListQuery, run_id: str | None = None
+) -> ListOf[Message]:
+    """List the messages of a thread, newest first; with `run_id` only those the run made."""
+    await objects.require(call, "thread", thread_id)
+    return await objects.page(
+        call, "message", Message, page, parent=thread_id, run_id=run_id or None
+    )
+
+
+@operation("GET", "/threads/{thread_id}/messages/{message_id}", tag=TAG, beta=True)
+async def get_message(call: Call, thread_id: str, message_id: str) -> Message:
+    """Retrieve a message."""
+    await objects.require(call, "thread", thread_id)
+    loaded = await objects.load(call, "message", message_id, Message, parent=thread_id)
+    return loaded.object
+
+
+@operation("POST", "/threads/{thread_id}/messages/{message_id}", tag=TAG, beta=True)
+async def modify_message(
+    call: Call, thread_id: str, message_id: str, body: ModifyMetadata
+) -> Message:
+    """Modify a message's metadata. Its text cannot be changed."""
+    await objects.require(call, "thread", thread_id)
+    loaded = await objects.load(call, "message", message_id, Message, parent=thread_id)
+    metadata = objects.new_metadata(loaded.object.metadata, body.metadata)
+    return await objects.save(call, loaded, replace(loaded.object, metadata=metadata))
+
+
+@operation("DELETE", "/threads/{thread_id}/messages/{message_id}", tag=TAG, beta=True)
+async def delete_message(call: Call, thread_id: str, message_id: str) -> Deleted:
+    """Delete a message, unless a run is writing it just now."""
+    await objects.require(call, "thread", thread_id)
+    loaded = await objects.load(call, "message", message_id, Message, parent=thread_id)
+    if loaded.object.status == "in_progress":
+        raise ApiError.message_being_written(message_id)
+    await call.commit(
+        changes.delete_object(message_id, kind="message", project=call.project),
+        grown(call, thread_id, -1),
+    )
+    return Deleted(id=message_id, object="thread.message.deleted")

@@ -1,0 +1,11 @@
+"""The modules that hold operations; importing them fills OPERATIONS."""
+
+import importlib
+
+NOUNS = ("assistants", "threads", "messages", "models")
+
+
+def load_nouns() -> None:
+    """Fill the table of operations. Loading twice is harmless."""
+    for name in NOUNS:
+        importlib.import_module(f"understudy.api.{name}")

@@ -1,0 +1,124 @@
+"""Threads (SPEC 7.2)."""
+
+from msgspec import UNSET
+from msgspec.structs import replace
+
+from understudy import limits
+from understudy.api import messages, objects, tool_resources
+from understudy.api.operation import Call, operation
+from understudy.errors import ApiError
+from understudy.store import Conflict, Statement, changes
+from understudy.wire.base import Deleted, ListOf, given
+from understudy.wire.query import ListQuery
+from understudy.wire.threads import CreateThread, ModifyThread, Thread
+
+TAG = "Threads"
+
+
+@operation("POST", "/threads", tag=TAG, beta=True)
+async def create_thread(call: Call, body: CreateThread | None = None) -> Thread:
+    """Create a thread, with its first messages if there are any."""
+    thread, statements = await new_thread(call, body or CreateThread(), param="")
+    await call.commit(*statements, answer=thread)
+    return thread
+
+
+async def new_thread(
+    call: Call, body: CreateThread, *, param: str
+) -> tuple[Thread, list[Statement]]:
+    """A thread with its messages, and the statements that store them; nothing is stored yet.
+
+    `param` is where the body is in the request: empty, or `thread.` for POST /threads/runs.
+    """
+    bodies = given(body.messages, [])
+    if len(bodies) > limits.THREAD_MESSAGES:
+        raise ApiError.thread_full(limits.THREAD_MESSAGES)
+    resources = await tool_resources.from_helper(call, body.tool_resources)
+    resources = await messages.attached(call, resources, bodies, param=f"{param}messages")
+    now = call.app.world.now()
+    thread = Thread(
+        id=call.app.world.new_id("thread"),
+        created_at=int(now),
+        metadata=given(body.metadata, {}),
+        tool_resources=resources,
+    )
+    statements = [objects.insert(call, "thread", thread, at=now)]
+    statements += messages.insert_all(call, thread.id, bodies, at=now)
+    if bodies:
+        statements.append(messages.grown(call, thread.id, len(bodies)))
+    return thread, statements
+
+
+@operation("GET", "/threads", tag=TAG, beta=True)
+async def list_threads(call: Call, page: ListQuery) -> ListOf[Thread]:
+    """List threads, newest first.
+
+    An extension: the original offered this call to its own dashboard only.
+    """
+    return await objects.page(call, "thread", Thread, page)
+
+
+@operation("GET", "/threads/{thread_id}", tag=TAG, beta=True)
+async def get_thread(call: Call, thread_id: str) -> Thread:
+    """Retrieve a thread."""
+    return (await objects.load(call, "thread", thread_id, Thread)).object
+
+
+@operation("POST", "/threads/{thread_id}", tag=TAG, beta=True)
+async def modify_thread(call: Call, thread_id: str, body: ModifyThread) -> Thread:
+    """Modify a thread's metadata and tool resources."""
+    loaded = await objects.load(call, "thread", thread_id, Thread)
+    old = loaded.object
+    resources = tool_resources.replaced(old.tool_resources, body.tool_resources)
+    if body.tool_resources is not UNSET:
+        await tool_resources.check_references(call, resources)
+    thread = replace(
+        old,
+        tool_resources=resources,
+        metadata=objects.new_metadata(old.metadata, body.metadata),
+    )
+    return await objects.save(call, loaded, thread)
+
+
+@operation("DELETE", "/threads/{thread_id}", tag=TAG, beta=True)
+async def delete_thread(call: Call, thread_id: str) -> Deleted:
+    """Delete a thread with its messages, runs and steps.
+
+    A run that is active is stopped at once, and an open stream of it ends with an error event.
+    """
+    app = call.app
+    active = await app.store.active_run(thread_id)
+    statements: list[Statement | tuple[Statement, ...]] = [
+        changes.delete_object(thread_id, kind="thread", project=call.project),
+        _purge_job(call, thread_id),
+    ]
+    if active is not None:
+        statements.append(changes.delete_job(active.id, fence=None))
+    # A run may have begun since the look: then this is refused, and done again.
+    statements.append(changes.thread_free(thread_id))
+    try:
+        await call.commit(*statements)
+    except Conflict as conflict:
+        if conflict.what == "delete_object":
+            raise ApiError.not_found("thread", thread_id) from None
+        raise
+    app.bell.ring(f"thread-deleted:{thread_id}")
+    if active is not None:
+        app.bell.ring(f"run:{active.id}")
+    app.bell.ring("jobs")
+    return Deleted(id=thread_id, object="thread.deleted")
+
+
+def _purge_job(call: Call, thread_id: str) -> Statement:
+    """What removes the thread's messages, runs and steps in the background."""
+    return changes.insert_job(
+        thread_id,
+        kind="purge",
+        project=call.project,
+        thread_id=None,
+        due_at=call.app.world.now(),
+        expires_at=None,
+        fence=0,
+        lease_owner=None,
+        lease_until=None,
+    )

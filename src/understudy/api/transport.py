@@ -1,0 +1,164 @@
+"""ASGI in and out: read a bounded body, send an answer, send a stream until somebody is gone."""
+
+import asyncio
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Mapping,
+    MutableMapping,
+)
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+import msgspec
+
+from understudy import limits
+from understudy.errors import ApiError
+
+# The ASGI types; the values of a scope or message are whatever the server puts there.
+Scope: TypeAlias = MutableMapping[str, Any]
+Receive: TypeAlias = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send: TypeAlias = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+
+STREAM_HEADERS = {
+    "content-type": "text/event-stream; charset=utf-8",
+    "cache-control": "no-cache",
+    "x-accel-buffering": "no",
+}
+
+
+class Disconnected(Exception):
+    """The client went away before its request was complete: nobody to answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A whole response."""
+
+    status: int
+    body: bytes = b""
+    content_type: str = "application/json"
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+def error_answer(error: ApiError) -> Answer:
+    """The envelope, indented as the original's."""
+    body = msgspec.json.format(msgspec.json.encode(error.envelope()), indent=2)
+    return Answer(error.status, body, headers=error.headers)
+
+
+async def read_body(scope: Scope, receive: Receive, headers: Mapping[str, str]) -> bytes:
+    """The whole body; refused as soon as it is known to be too large, or when it stalls."""
+    declared = headers.get("content-length", "")
+    if declared.isdigit() and int(declared) > limits.JSON_BODY_BYTES:
+        raise _closing(ApiError.too_large(limits.JSON_BODY_BYTES, int(declared)))
+    first = await _receive(receive)
+    body = first.get("body", b"")
+    _check_size(body)
+    if not first.get("more_body", False):
+        return bytes(body)
+    chunks = bytearray(body)
+    more = True
+    while more:  # Bounded by the size limit and the stall limit.
+        message = await _receive(receive)
+        chunks += message.get("body", b"")
+        more = message.get("more_body", False)
+        _check_size(chunks)
+    return bytes(chunks)
+
+
+def _check_size(body: bytes | bytearray) -> None:
+    if len(body) > limits.JSON_BODY_BYTES:
+        raise _closing(ApiError.too_large(limits.JSON_BODY_BYTES, len(body)))
+
+
+async def _receive(receive: Receive) -> MutableMapping[str, Any]:
+    try:
+        async with asyncio.timeout(limits.BODY_STALL_S):
+            message = await receive()
+    except TimeoutError:
+        raise _closing(ApiError.body_stalled(limits.BODY_STALL_S)) from None
+    if message["type"] == "http.disconnect":
+        raise Disconnected
+    return message
+
+
+def _closing(error: ApiError) -> ApiError:
+    """The rest of the body is not read, so the connection cannot be used again."""
+    error.headers["connection"] = "close"
+    return error
+
+
+def _raw(headers: Mapping[str, str]) -> list[tuple[bytes, bytes]]:
+    return [
+        (name.encode("latin-1"), value.encode("latin-1", "replace"))
+        for name, value in headers.items()
+    ]
+
+
+async def send_answer(
+    send: Send, answer: Answer, headers: Mapping[str, str], *, without_body: bool = False
+) -> None:
+    """Send a whole response."""
+    all_headers = {**headers, **answer.headers}
+    if answer.status != 204:
+        all_headers["content-type"] = answer.content_type
+        all_headers["content-length"] = str(len(answer.body))
+    await send(
+        {"type": "http.response.start", "status": answer.status, "headers": _raw(all_headers)}
+    )
+    body = b"" if without_body else answer.body
+    await send({"type": "http.response.body", "body": body})
+
+
+class Streams:
+    """The open streams of a server, so that a drain can end them."""
+
+    def __init__(self) -> None:
+        self._pumps: set[asyncio.Task[None]] = set()
+
+    async def send(
+        self,
+        send: Send,
+        receive: Receive,
+        frames: AsyncIterator[bytes],
+        headers: Mapping[str, str],
+    ) -> None:
+        """Send frames until they end, the client is gone, or the server drains."""
+        start = {"type": "http.response.start", "status": 200, "headers": _raw(headers)}
+        await send(start)
+        pump = asyncio.create_task(_pump(send, frames))
+        gone = asyncio.create_task(_until_disconnect(receive))
+        self._pumps.add(pump)
+        try:
+            await asyncio.wait({pump, gone}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            self._pumps.discard(pump)
+            is_cut = not pump.done()
+            pump.cancel()
+            gone.cancel()
+            await asyncio.wait({pump, gone})
+            if isinstance(frames, AsyncGenerator):
+                await frames.aclose()
+        if pump.cancelled() and not is_cut:
+            await send({"type": "http.response.body", "body": b""})  # The drain ended it.
+        elif not pump.cancelled():
+            pump.result()
+
+    def end(self) -> None:
+        """End every open stream now."""
+        for pump in self._pumps:
+            pump.cancel()
+
+
+async def _pump(send: Send, frames: AsyncIterator[bytes]) -> None:
+    async for frame in frames:
+        await send({"type": "http.response.body", "body": frame, "more_body": True})
+    await send({"type": "http.response.body", "body": b""})
+
+
+async def _until_disconnect(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
