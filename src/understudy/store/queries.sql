@@ -217,18 +217,27 @@ with held as (
   where lease_owner is not null and lease_until > :now
   group by project
 ),
-urgent as (
+expired as (
   select id from jobs
-  where (expires_at <= :now or cancel_asked_at is not null)
-    and (lease_owner is null or lease_until <= :now)
-  order by due_at, id
+  where expires_at <= :now and (lease_owner is null or lease_until <= :now)
+  order by expires_at
   limit :urgent
+),
+cancelled as (
+  select id from jobs
+  where cancel_asked_at is not null and (lease_owner is null or lease_until <= :now)
+  order by cancel_asked_at
+  limit :urgent
+),
+urgent as (
+  select id from expired union select id from cancelled limit :urgent
 ),
 candidates as (
   select id, project, due_at from jobs
   where due_at <= :now
     and (lease_owner is null or lease_until <= :now)
-    and id not in (select id from urgent)
+    and (expires_at is null or expires_at > :now)
+    and cancel_asked_at is null
     and project not in (select project from held where leases >= :per_project)
   order by due_at, id
   limit :free

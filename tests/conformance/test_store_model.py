@@ -1,0 +1,169 @@
+"""Random commits on every Database against a model made of dictionaries."""
+
+import asyncio
+import tempfile
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+
+from tests.conformance.databases import DATABASES
+from tests.conformance.shapes import PROJECT, job
+from understudy.store import Conflict, Statement, changes, open_database
+from understudy.store.store import Store
+
+THREADS = ["thread_0", "thread_1", "thread_2"]
+CHANGES = st.tuples(
+    st.sampled_from(["insert", "update", "delete", "grow", "start", "stop"]),
+    st.sampled_from(THREADS),
+    st.integers(0, 3),
+)
+LIMIT = 4
+
+
+class Refused(Exception):
+    """The model refuses a commit."""
+
+
+class Model:
+    """What the store should hold: bodies, versions and children of threads, and their runs."""
+
+    def __init__(self) -> None:
+        self.objects: dict[str, tuple[int, int, int]] = {}  # id → (value, version, children)
+        self.runs: dict[str, str] = {}  # thread → run
+
+    def apply(self, name: str, thread: str, n: int) -> None:
+        """One change, or Refused."""
+        known = self.objects.get(thread)
+        if name == "insert":
+            self._demand(known is None)
+            self.objects[thread] = (n, 1, 0)
+        elif name == "start":
+            self._demand(thread not in self.runs)
+            self.runs[thread] = f"run of {thread}"
+        elif name == "stop":
+            self._demand(thread in self.runs)
+            del self.runs[thread]
+        else:
+            self._demand(known is not None)
+            assert known is not None
+            self._change(name, thread, n, known)
+
+    def _change(self, name: str, thread: str, n: int, known: tuple[int, int, int]) -> None:
+        value, version, children = known
+        if name == "delete":
+            del self.objects[thread]
+        elif name == "update":
+            self._demand(n in (0, version))
+            self.objects[thread] = (n, version + 1, children)
+        else:
+            self._demand(children + n <= LIMIT)
+            self.objects[thread] = (value, version, children + n)
+
+    @staticmethod
+    def _demand(is_so: bool) -> None:
+        if not is_so:
+            raise Refused
+
+    def copy(self) -> "Model":
+        """The same, apart."""
+        copy = Model()
+        copy.objects, copy.runs = dict(self.objects), dict(self.runs)
+        return copy
+
+
+def statements(name: str, thread: str, n: int) -> Statement | tuple[Statement, ...]:
+    """The same change, for the store."""
+    body = str(n).encode()
+    match name:
+        case "insert":
+            return changes.insert_object(
+                "thread", id=thread, project=PROJECT, parent=None, created_at=1.0, body=body
+            )
+        case "update":
+            return changes.update_object(
+                thread, project=PROJECT, body=body, private=None, version=n or None
+            )
+        case "delete":
+            return changes.delete_object(thread, kind="thread", project=PROJECT)
+        case "grow":
+            return changes.grow(thread, project=PROJECT, by=n, limit=LIMIT)
+        case "start":
+            return job(f"run of {thread}", thread_id=thread)
+        case _:
+            return changes.delete_job(f"run of {thread}", fence=0)
+
+
+class Commits(RuleBasedStateMachine):
+    """Batches of commits; each is applied whole or not at all."""
+
+    database = "sqlite-memory"
+
+    @initialize()
+    def open(self) -> None:
+        """An empty store and an empty model."""
+        self.folder = tempfile.TemporaryDirectory()
+        self.runner = asyncio.Runner()
+        url = DATABASES[self.database](Path(self.folder.name))
+        self.store = Store(self.runner.run(open_database(url)))
+        self.model = Model()
+
+    @rule(commits=st.lists(st.lists(CHANGES, min_size=1, max_size=4), min_size=1, max_size=5))
+    def commit(self, commits: list[list[tuple[str, str, int]]]) -> None:
+        """Several callers at once, in a known order."""
+        outcomes = self.runner.run(self._send(commits))
+        for commit, outcome in zip(commits, outcomes, strict=True):
+            attempt = self.model.copy()
+            try:
+                for change in commit:
+                    attempt.apply(*change)
+            except Refused:
+                assert isinstance(outcome, Conflict), outcome
+            else:
+                assert isinstance(outcome, list), outcome
+                self.model = attempt
+
+    async def _send(self, commits: list[list[tuple[str, str, int]]]) -> list[object]:
+        calls = [
+            self.store.commit(*[statements(*change) for change in commit]) for commit in commits
+        ]
+        return list(await asyncio.gather(*calls, return_exceptions=True))
+
+    @invariant()
+    def the_store_holds_what_the_model_holds(self) -> None:
+        """Bodies, versions, children, order and thread locks."""
+        if hasattr(self, "store"):
+            self.runner.run(self._compare())
+
+    async def _compare(self) -> None:
+        page, _ = await self.store.list(
+            "thread", PROJECT, None, limit=9, order="asc", after=None, before=None
+        )
+        found = {record.id: (int(record.body), record.version, record.children) for record in page}
+        assert found == self.model.objects
+        assert list(found) == list(self.model.objects)  # Both in the order of arrival.
+        for thread in THREADS:
+            active = await self.store.active_run(thread)
+            assert (active and active.id) == self.model.runs.get(thread)
+
+    def teardown(self) -> None:
+        """Close what was opened."""
+        if hasattr(self, "store"):
+            self.runner.run(self.store.close())
+            self.runner.close()
+            self.folder.cleanup()
+
+
+@pytest.mark.parametrize("database", sorted(DATABASES))
+def test_random_commits_agree_with_a_model(database: str) -> None:
+    """The stateful test, on this database."""
+    machine = type("CommitsHere", (Commits,), {"database": database})
+    machine.TestCase.settings = settings(  # type: ignore[attr-defined]
+        max_examples=30,
+        stateful_step_count=15,
+        deadline=None,
+        suppress_health_check=[HealthCheck.too_slow],
+    )
+    machine.TestCase().runTest()  # type: ignore[attr-defined]
