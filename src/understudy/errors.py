@@ -155,10 +155,8 @@ class ApiError(Exception):
     @classmethod
     def invalid_body(cls) -> "ApiError":
         """A body that is wrong in a way that no other text names."""
-        return cls(
-            400,
-            "Invalid request body: a value does not have the expected form.",
-        )
+        message = "Invalid request body: a value does not have the expected form."
+        return cls(400, message, code="invalid_value")
 
     @classmethod
     def too_large(cls, limit: int, read: int) -> "ApiError":
