@@ -25,7 +25,7 @@ check: ## Format, lint, types, imports, pins and the house style; nothing is cha
 
 fix: ## Format, and mend what the linter can.
 	@scripts/bootstrap
-	.venv/bin/ruff check --fix
+	.venv/bin/ruff check --fix-only
 	.venv/bin/ruff format
 
 bench: ## Measure; figures with the machine named are in benchmarks/RESULTS.md.
