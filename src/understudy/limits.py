@@ -45,13 +45,19 @@ MODEL_TURNS = 50  # SPEC 8.2 [D].
 RECLAIMS = 3  # A run whose worker died more often than this is failed (DECISIONS).
 LEASE_S = 15.0
 HEARTBEAT_S = LEASE_S / 4
+LEASE_MARGIN_S = 2.0  # A worker without the store stops this long before its leases end.
 POLL_JOBS_S = 1.0  # The safety net under the bell, and the janitor's period.
+POLL_LEAST_S = 0.05  # Between looks while a due job waits for a slot.
+JANITOR_S = 30.0
+PRUNE_BATCH = 2_000  # Delta rows removed per round of the janitor.
+PURGE_BATCHES = 200  # Batches of one lease; more children wait for the next.
 RUNS_AT_ONCE = 1_000  # Per process; a setting.
 RUNS_PER_PROJECT = 500  # In the claim, so that one project cannot take every slot.
 DRAIN_S = 8.0  # Of the 10 s that SIGTERM may take.
 DELTA_TICK_S = 0.03  # Deltas become one row per tick (DECISIONS: 25-40 ms).
 DELTAS_KEPT_S = 3_600  # After the run rests; the final objects hold everything.
 CONTEXT_TOKENS = 128_000  # A setting.
+CONTEXT_TOKENS_MAX = 10_000_000  # No model's window is larger; a provider's word above it is noise.
 CONTEXT_RESERVE_TOKENS = 1_024  # Kept free for the answer when no completion cap is given.
 CONFLICT_RETRIES = 5
 LIVE_LOG_BYTES = 8 * 1024 * 1024  # Frames of one live run kept in memory; older ones are re-read.
@@ -77,6 +83,7 @@ MODEL_ERROR_BYTES = 64 * 1024  # As much of an error body as is read.
 MODEL_ERROR_CHARS = 600  # As much of a provider's text as a client sees.
 MODELS_LEARNT = 1_000  # Model names whose refused parameters are remembered; clients choose names.
 REHEARSAL_CALLS = 1_000  # Calls that the rehearsal provider lists.
+REHEARSAL_DIMENSIONS = 4_096  # Of a hash embedding; more would only cost memory.
 REHEARSAL_BODY_BYTES = 1024 * 1024  # A longer body is listed without its content.
 
 # The store.

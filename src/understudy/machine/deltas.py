@@ -153,6 +153,11 @@ class Turn:
         """What a turn that is cut now has used, as far as anyone can tell."""
         return self._used()[0]
 
+    @property
+    def has_spoken(self) -> bool:
+        """Whether anything of an answer came."""
+        return bool(self._parts or self._calls)
+
     # Text.
 
     def _write(self, kind: str, piece: str, now: int) -> list[Said]:

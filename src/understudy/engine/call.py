@@ -1,0 +1,203 @@
+"""Call: one model turn against the provider, journalled, retried before its first byte, and
+shown while it comes."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from typing import TYPE_CHECKING
+
+from understudy import limits
+from understudy.engine import frames
+from understudy.machine.deltas import Said, TooMuch, Turn
+from understudy.machine.happenings import Happening, ModelFailed, Move
+from understudy.model import SORRY, ModelError
+from understudy.store import Statement, changes
+from understudy.wire.chat import ChatChunk, ChatRequest
+from understudy.wire.messages import Content
+from understudy.wire.runs import Usage
+
+if TYPE_CHECKING:
+    from understudy.engine.drive import Driver
+
+
+class Shrink(Exception):
+    """The provider named a smaller context window: make a shorter request."""
+
+
+def journal_key(turn: int) -> str:
+    """The journal's name for the model call of a turn (0 is the first)."""
+    return f"llm:{turn + 1}"
+
+
+async def make(
+    driver: Driver, pending: Move | None, request: ChatRequest, prompt_tokens: int
+) -> Move:
+    """Call the model and show what it says; the move that the turn ends in.
+
+    `pending` led here and is not committed yet. It is committed together with the journal's
+    line before the call, or, where the create commit has that line already, while the provider
+    works on its answer. Raises Shrink and Interrupted; what was shown by then is in the turn.
+    """
+    state = driver.state if pending is None else pending.state
+    key = journal_key(state.private.turn)
+    first = driver.attempts.get(key, 0) + 1
+    for attempt in range(first, first + limits.MODEL_ATTEMPTS):
+        driver.attempts[key] = attempt
+        if driver.is_journalled:
+            driver.is_journalled = False
+        else:
+            await _start(driver, pending, key, attempt)
+            pending = None
+        driver.turn = Turn(state.run, prompt_tokens=prompt_tokens, new_id=driver.new_id)
+        try:
+            await _stream(driver, request, f"{driver.lease.id}:{key}:{attempt}", pending)
+        except ModelError as error:
+            pending = None
+            driver.ending.append(_end(driver, key, attempt, error.message))
+            _learn(driver, error)
+            if not _may_retry(error) or attempt == first + limits.MODEL_ATTEMPTS - 1:
+                return _failed(driver, error)
+            await _pause(driver, error, attempt - first)
+            continue
+        except TooMuch as much:
+            driver.ending.append(_end(driver, key, attempt, str(much)))
+            return _failed(driver, ModelError("server_error", f"{SORRY} The model sent {much}."))
+        driver.ending.append(_end(driver, key, attempt, "done"))
+        spoke = driver.turn.spoke(driver.now, driver.new_id("step"))
+        driver.turn = None
+        return driver.apply(spoke)
+    raise AssertionError("every attempt returns, raises or goes on to the next")
+
+
+async def _start(driver: Driver, pending: Move | None, key: str, attempt: int) -> None:
+    """The journal's line, with the move that led here or alone."""
+    line = changes.start_call(
+        driver.lease.id,
+        key=key,
+        attempt=attempt,
+        fence=driver.lease.fence,
+        started_at=driver.app.world.now(),
+    )
+    await driver.commit(pending, line)
+
+
+def _end(driver: Driver, key: str, attempt: int, outcome: str) -> Statement:
+    return changes.end_call(
+        driver.lease.id,
+        key=key,
+        attempt=attempt,
+        ended_at=driver.app.world.now(),
+        outcome=outcome[:200],
+    )
+
+
+async def _stream(
+    driver: Driver, request: ChatRequest, call_id: str, pending: Move | None
+) -> None:
+    """One attempt, from the request to the end of its stream."""
+    chunks = driver.app.model.stream(request, call_id=call_id)
+    try:
+        async with driver.lease.interruptible(driver.time_left_s):
+            if pending is not None:
+                first = await _overlapped(driver, chunks, pending)
+                await _hear(driver, first)
+            async for batch in chunks:
+                await _hear(driver, batch)
+            assert driver.turn is not None, "a turn is heard"
+            await _say(driver, driver.turn.finish(driver.now))
+    finally:
+        await chunks.aclose()
+
+
+async def _overlapped(
+    driver: Driver, chunks: AsyncGenerator[list[ChatChunk], None], pending: Move
+) -> list[ChatChunk]:
+    """The provider's first chunks; the pending move is committed, and seen, before them."""
+    first = asyncio.ensure_future(anext(chunks, []))
+    try:
+        await driver.commit(pending)
+        return await first
+    finally:
+        if not first.done():
+            first.cancel()
+            await asyncio.wait([first])
+        elif not first.cancelled():
+            first.exception()  # Seen, also when the commit's own error is on its way.
+
+
+async def _hear(driver: Driver, batch: list[ChatChunk]) -> None:
+    """What one network read says."""
+    assert driver.turn is not None, "a turn is heard"
+    now = driver.now
+    for chunk in batch:
+        said = driver.turn.feed(chunk, now)
+        if said:
+            await _say(driver, said)
+
+
+async def _say(driver: Driver, said: list[Said]) -> None:
+    """Deltas are shown at once; happenings are committed first. Never out of order."""
+    deltas: list[bytes] = []
+    for one in said:
+        if isinstance(one, Happening):
+            _show(driver, deltas)
+            deltas = []
+            await driver.commit(driver.apply(one))
+        else:
+            deltas.append(frames.frame(one))
+    _show(driver, deltas)
+
+
+def _show(driver: Driver, deltas: list[bytes]) -> None:
+    if deltas:
+        driver.live.show_deltas(deltas)
+        driver.app.log.save_soon(driver.live, driver.lease)
+
+
+def _learn(driver: Driver, error: ModelError) -> None:
+    """A context window that the provider named holds for every run of the model."""
+    if error.context_tokens is not None:
+        windows = driver.app.worker.context_tokens
+        asked = driver.state.run.model
+        if error.context_tokens < windows.get(asked, limits.CONTEXT_TOKENS_MAX):
+            windows[asked] = error.context_tokens
+            raise Shrink from error
+
+
+def _may_retry(error: ModelError) -> bool:
+    """Only before the first byte, and only while the provider's own delay is bearable."""
+    if error.learned:
+        return True
+    too_late = (error.retry_after_s or 0.0) > limits.MODEL_RETRY_AFTER_S
+    return error.retryable and not too_late
+
+
+async def _pause(driver: Driver, error: ModelError, retry: int) -> None:
+    """Waits as long as the provider asks, else twice as long each time."""
+    if error.learned:
+        return
+    delay_s = error.retry_after_s or limits.MODEL_BACKOFF_S * 2**retry
+    async with driver.lease.interruptible(driver.time_left_s):
+        await asyncio.sleep(delay_s)
+
+
+def _failed(driver: Driver, error: ModelError) -> Move:
+    partial, usage = so_far(driver)
+    driver.turn = None
+    return driver.apply(
+        ModelFailed(
+            now=driver.now,
+            code=error.code,
+            message=error.message,
+            partial=partial,
+            usage=usage,
+        )
+    )
+
+
+def so_far(driver: Driver) -> tuple[list[Content], Usage | None]:
+    """What the turn being heard has said and used; nothing when none is, or it was silent."""
+    if driver.turn is None or not driver.turn.has_spoken:
+        return [], None
+    return driver.turn.content(), driver.turn.usage_so_far()

@@ -1,0 +1,318 @@
+"""Drive: one run from claim to rest. It performs what the machine asks and feeds back what
+happened.
+
+Every await may be the last: what is true in the store is enough for the next driver. A state is
+taken over in memory only after its commit; a commit carries the fence, so a driver that lost its
+lease changes nothing. `Interrupted` ends any wait inside a turn; commits are finished first.
+"""
+
+import math
+from typing import Any
+
+import structlog
+
+from understudy import limits
+from understudy.engine import call, history, record
+from understudy.engine.app import App
+from understudy.engine.lease import Interrupted, Lease, whole
+from understudy.engine.log import LiveLog
+from understudy.engine.tools import TOOLS, ToolOff
+from understudy.errors import ApiError
+from understudy.machine import toolbox
+from understudy.machine.deltas import Turn
+from understudy.machine.happenings import (
+    BudgetExhausted,
+    CallModel,
+    CancelAsked,
+    Claimed,
+    DeadlinePassed,
+    Happening,
+    ModelFailed,
+    Move,
+    Reclaimed,
+    Rest,
+    RunTool,
+    State,
+    ToolFailed,
+    ToolRan,
+    Wait,
+)
+from understudy.machine.run import ACTIVE, apply
+from understudy.model import SORRY
+from understudy.store import Conflict, Statement, changes
+from understudy.wire.events import STREAM_ENDS
+
+_log = structlog.get_logger()
+
+TOO_LONG = f"{SORRY} The conversation does not fit the model's context window."
+
+
+class Stopped(Exception):
+    """The run is somebody else's now, or gone: nothing may be written any more."""
+
+
+class Driver:
+    """One lease being worked on. `run` returns when the run rests or is somebody else's."""
+
+    def __init__(self, app: App, lease: Lease, live: LiveLog, state: State | None) -> None:
+        self.app = app
+        self.lease = lease
+        self.live = live
+        self.versions = record.Versions()
+        self.attempts: dict[str, int] = {}  # Journal key → attempts made before this lease.
+        self.is_journalled = state is not None  # The create commit journalled the first call.
+        self.ending: list[Statement] = []  # Journal lines that the next commit takes along.
+        self.turn: Turn | None = None  # The model turn being heard.
+        self._state = state
+        if state is not None:
+            self.versions.saw(state.run.id, 1)
+
+    @property
+    def state(self) -> State:
+        """The state as committed."""
+        assert self._state is not None, "loaded before it is used"
+        return self._state
+
+    async def run(self) -> None:
+        """From the claim to the rest; the live log is closed on every way out."""
+        error: ApiError | None = ApiError.unavailable()
+        try:
+            await self._run()
+            error = None
+        except Stopped:
+            deleted = self.lease.reason == "deleted"
+            error = ApiError.thread_deleted() if deleted else ApiError.unavailable()
+        finally:
+            self.app.log.close(self.live, error)
+
+    async def _run(self) -> None:
+        was_leased = self.lease.job.was_leased and not self.is_journalled
+        if self._state is None:
+            self._state = await record.load_state(
+                self.app.store, self.lease.project, self.lease.id, self.versions
+            )
+        if self._state is None or self._state.run.status not in ACTIVE:
+            await self._drop_job()
+            return
+        if was_leased:
+            await self._load_attempts()
+        try:
+            await self._go(await self._begin(was_leased))
+        except (Interrupted, Conflict, Stopped) as stop:
+            await self._interrupted(stop)
+        except Exception as bug:
+            await self._crashed(bug)
+
+    async def _go(self, move: Move | None) -> None:
+        """The loop: perform, feed back, commit, until the run rests."""
+        while move is not None:
+            match move.next:
+                case CallModel():
+                    move = await self._turn(move)
+                case RunTool():
+                    await self.commit(move)
+                    move = await self._tool(move.next)
+                case Wait():
+                    await self.commit(move, changes.rest_job(
+                        self.lease.id, fence=self.lease.fence, due_at=move.next.until
+                    ))
+                    return
+                case Rest():
+                    await self.commit(move, self._delete_job())
+                    return
+
+    async def _begin(self, was_leased: bool) -> Move | None:
+        """The first happening of this lease."""
+        now = self.now
+        run = self.state.run
+        if self.lease.reason == "cancel":
+            return self.apply(CancelAsked(now=now, partial=await self._partial()))
+        if run.expires_at is not None and now >= run.expires_at:
+            return self.apply(DeadlinePassed(now=now, partial=await self._partial()))
+        if run.status == "requires_action":
+            # Woken before its deadline: it waits for the client, not for us.
+            rest = changes.rest_job(
+                self.lease.id, fence=self.lease.fence, due_at=run.expires_at or math.inf
+            )
+            await self.app.store.commit(self._hold(False), rest)
+            return None
+        if was_leased:
+            partial = await self._partial()
+            reclaims = self.lease.job.reclaims
+            return self.apply(Reclaimed(now=now, partial=partial, reclaims=reclaims,
+                                        spare_id=self.new_id("step")))
+        return self.apply(Claimed(now=now, spare_id=self.new_id("step")))
+
+    async def _turn(self, move: Move) -> Move:
+        """One model turn; the move that led here is committed on the way, before its sight."""
+        pending: Move | None = move
+        for _ in range(limits.MODEL_ATTEMPTS):
+            try:
+                request, prompt_tokens = await history.next_request(
+                    self.app,
+                    self.lease.project,
+                    move.state,
+                    context_tokens=self._window(move.state),
+                )
+                return await call.make(self, pending, request, prompt_tokens)
+            except history.NoBudget as none:
+                await self.commit(pending)
+                return self.apply(BudgetExhausted(now=self.now, budget=none.budget))
+            except call.Shrink:
+                pending = None
+        return self.apply(ModelFailed(now=self.now, code="server_error", message=TOO_LONG))
+
+    def _window(self, state: State) -> int | None:
+        return self.app.worker.context_tokens.get(state.run.model)
+
+    async def _tool(self, next: RunTool) -> Move:
+        """One call of a built-in tool."""
+        names = toolbox.built_in(self.state.run.tools)
+        try:
+            async with self.lease.interruptible(self.time_left_s):
+                answer = await TOOLS[names[next.call.name]](self.app, self.state.run, next.call)
+        except ToolOff as off:
+            return self.apply(ToolFailed(now=self.now, message=str(off)))
+        return self.apply(ToolRan(now=self.now, call=answer, spare_id=self.new_id("step")))
+
+    # What ends a lease early.
+
+    async def _interrupted(self, stop: Exception) -> None:
+        """Cancel and deadline end the run; anything else leaves it to its next driver."""
+        reason = await self._reason(stop)
+        partial, usage = call.so_far(self)
+        happening: Happening
+        if reason == "cancel":
+            happening = CancelAsked(now=self.now, partial=partial, usage=usage)
+        elif reason == "deadline":
+            happening = DeadlinePassed(now=self.now, partial=partial, usage=usage)
+        else:
+            raise Stopped from stop
+        try:
+            await self.commit(self.apply(happening), self._delete_job(), cancelled_ok=True)
+        except Conflict as conflict:
+            raise Stopped from conflict
+
+    async def _reason(self, stop: Exception) -> str:
+        """Why the work stopped; a failed guard is explained by the job as it is now."""
+        if isinstance(stop, Interrupted):
+            return stop.reason or "deadline"
+        if isinstance(stop, Stopped) or self.lease.reason not in (None, "cancel"):
+            return "lost"
+        job = await self.app.store.job(self.lease.id)
+        if job is None or job.fence != self.lease.fence or job.cancel_asked_at is None:
+            return "lost"
+        return "cancel"
+
+    async def _crashed(self, bug: Exception) -> None:
+        """A bug of ours, or a store that is away: the run fails rather than stay stuck, unless
+        even that cannot be written; then the lease runs out and the run is taken over."""
+        _log.error("run crashed", run_id=self.lease.id, exc_info=bug)
+        partial, usage = call.so_far(self)
+        failed = ModelFailed(
+            now=self.now, code="server_error", message=SORRY, partial=partial, usage=usage
+        )
+        try:
+            if self.state.run.status != "in_progress":
+                raise Stopped
+            await self.commit(self.apply(failed), self._delete_job())
+        except Exception as second:
+            raise Stopped from second
+
+    # Committing.
+
+    def apply(self, happening: Happening) -> Move:
+        """The machine's answer, from the committed state."""
+        return apply(self.state, happening)
+
+    async def commit(
+        self, move: Move | None, *more: Statement, cancelled_ok: bool = False
+    ) -> None:
+        """Make a move true, then visible. Finished even when this task is cancelled.
+
+        Raises Conflict when the lease is lost or a cancel was asked; then nothing changed.
+        """
+        await whole(self._commit(move, more, cancelled_ok))
+
+    async def _commit(
+        self, move: Move | None, more: tuple[Statement, ...], cancelled_ok: bool
+    ) -> None:
+        async with self.live.saving:
+            events, shown = self.app.log.append(self.live, move.events if move else ())
+            statements = [self._hold(cancelled_ok), *events, *self.ending, *more]
+            if move is not None:
+                move = await self._write(move, statements)
+                self._state = move.state
+            elif len(statements) > 1:
+                await self.app.store.commit(*statements)
+            self.ending.clear()
+            if move is not None and shown:
+                ends = any(event.name in STREAM_ENDS for event in move.events)
+                self.live.show(shown, ends=ends)
+
+    async def _write(self, move: Move, statements: list[Statement]) -> Move:
+        """Commit a move; a client's metadata edit in between is kept and the commit repeated."""
+        for _ in range(limits.CONFLICT_RETRIES):
+            created_at = self.app.world.now()
+            writes = record.statements(
+                move, self.versions, project=self.lease.project, created_at=created_at
+            )
+            try:
+                if writes or len(statements) > 1:
+                    await self.app.store.commit(*statements, *writes)
+            except Conflict as conflict:
+                if conflict.what != "update_object":
+                    raise
+                move = await record.merged(self.app.store, self.lease.project, move, self.versions)
+                continue
+            self.versions.wrote(move.writes)
+            return move
+        raise Stopped
+
+    async def _drop_job(self) -> None:
+        """The run is over or gone; its job has no more to do."""
+        await self.app.store.commit(changes.delete_job(self.lease.id, fence=None))
+
+    def _hold(self, cancelled_ok: bool) -> Statement:
+        return changes.hold_job(
+            self.lease.id,
+            owner=self.lease.owner,
+            fence=self.lease.fence,
+            cancelled_ok=cancelled_ok,
+        )
+
+    def _delete_job(self) -> Statement:
+        return changes.delete_job(self.lease.id, fence=self.lease.fence)
+
+    # Small facts.
+
+    @property
+    def now(self) -> int:
+        """Unix seconds."""
+        return int(self.app.world.now())
+
+    @property
+    def time_left_s(self) -> float | None:
+        """Until the run expires."""
+        expires_at = self.state.run.expires_at
+        return None if expires_at is None else max(0.0, expires_at - self.app.world.now())
+
+    def new_id(self, kind: str) -> str:
+        """A fresh id."""
+        return self.app.world.new_id(kind)
+
+    async def _load_attempts(self) -> None:
+        """The calls that earlier drivers started: a repeated one gets the next attempt."""
+        for row in await self.app.store.journal(self.lease.id):
+            self.attempts[row.key] = max(row.attempt, self.attempts.get(row.key, 0))
+
+    async def _partial(self) -> list[Any]:
+        """What the open message showed before its driver died, from the log."""
+        if self.state.message is None:
+            return []
+        return await record.partial_content(self.app.store, self.lease.id, self.state.message.id)
+
+
+async def drive(app: App, lease: Lease, live: LiveLog, state: State | None) -> None:
+    """Work on one run's lease; `state` is given when this process just made it."""
+    await Driver(app, lease, live, state).run()

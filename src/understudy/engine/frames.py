@@ -1,0 +1,77 @@
+"""SSE frames of a run's events: as clients see them, and as the log stores them (SPEC 9.1).
+
+A run snapshot may hold 256,000 characters of instructions and is announced several times, so
+the log stores run frames without the fields that never change; a replay puts them back.
+"""
+
+from collections.abc import Iterator
+
+import msgspec
+from msgspec.structs import replace
+
+from understudy.errors import ApiError
+from understudy.wire.events import Event
+from understudy.wire.runs import Run
+from understudy.wire.tools import ToolResources
+
+DONE = b"event: done\ndata: [DONE]\n\n"
+KEEP_ALIVE = b": keep-alive\n\n"
+_STORED_RUN = b"\nrun: "  # In place of "\ndata: " where the static fields were left out.
+
+_encode = msgspec.json.Encoder().encode
+_decode_run = msgspec.json.Decoder(Run).decode
+
+
+def frame(event: Event) -> bytes:
+    """The frame a client sees."""
+    return b"event: %b\ndata: %b\n\n" % (event.name.encode(), _encode(event.data))
+
+
+def stored(event: Event, shown: bytes) -> bytes:
+    """The frame the log keeps; `shown` is the client's."""
+    if not isinstance(event.data, Run):
+        return shown
+    slim = replace(
+        event.data, instructions="", tools=[], tool_resources=ToolResources(), response_format="auto"
+    )
+    return b"event: %b%b%b\n\n" % (event.name.encode(), _STORED_RUN, _encode(slim))
+
+
+def is_slim(frame: bytes) -> bool:
+    """Whether a stored frame needs its run's static fields back."""
+    return frame.startswith(b"event: thread.run.") and _STORED_RUN in frame[:64]
+
+
+def restored(frame: bytes, run: Run) -> bytes:
+    """The client's frame from a stored one; `run` has the fields that never change."""
+    head, _, data = frame.partition(_STORED_RUN)
+    snapshot = replace(
+        _decode_run(data),
+        instructions=run.instructions,
+        tools=run.tools,
+        tool_resources=run.tool_resources,
+        response_format=run.response_format,
+    )
+    return b"%b\ndata: %b\n\n" % (head, _encode(snapshot))
+
+
+def split(frames: bytes) -> Iterator[bytes]:
+    """The single frames of a stored row; JSON has no raw newline, so an empty line ends each."""
+    for piece in frames.split(b"\n\n"):
+        if piece:
+            yield piece + b"\n\n"
+
+
+def name_of(frame: bytes) -> str:
+    """The event name of a frame."""
+    return frame[7 : frame.index(b"\n")].decode()
+
+
+def with_id(frame: bytes, place: tuple[int, int]) -> bytes:
+    """The frame with its event id, `<fence>.<sequence>` (DECISIONS: only where asked for)."""
+    return b"id: %d.%d\n%b" % (*place, frame)
+
+
+def error_frame(error: ApiError) -> bytes:
+    """The wrapped form; SDKs swallow a bare error (SPEC 9.3 L)."""
+    return b"event: error\ndata: %b\n\n" % _encode(error.envelope())

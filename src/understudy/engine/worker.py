@@ -1,0 +1,240 @@
+"""Worker: claims jobs, keeps their leases alive, and shuts down gracefully.
+
+The bell wakes it; a poll is the safety net. Four things that a prototype got wrong are tests
+(SCALE section 4): a task removes only its own entry; a heartbeat's answer is compared with the
+snapshot it was asked for; a task that is cancelled before it began still lets go; and no write
+is repeated blindly.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any
+
+import structlog
+
+from understudy import limits
+from understudy.engine.app import App
+from understudy.engine.drive import drive
+from understudy.engine.lease import Lease, Reason
+from understudy.engine.log import LiveLog
+from understudy.machine.happenings import State
+from understudy.store import Unavailable, changes
+from understudy.store.records import Job
+
+_log = structlog.get_logger()
+
+
+async def _drive(app: App, lease: Lease) -> None:
+    live = app.log.open(lease)
+    app.log.announce(live)
+    await drive(app, lease, live, None)
+
+
+async def _purge(app: App, lease: Lease) -> None:
+    """Removes the children of a deleted thread, a batch per commit."""
+    for _ in range(limits.PURGE_BATCHES):
+        removed = await app.store.commit(
+            changes.purge_children(lease.id, limit=limits.DELETE_BATCH)
+        )
+        if not any(removed):
+            await app.store.commit(changes.delete_job(lease.id, fence=lease.fence))
+            return
+    again = app.world.now()
+    await app.store.commit(changes.rest_job(lease.id, fence=lease.fence, due_at=again))
+
+
+# Job kind → what a worker does with it.
+JOBS: dict[str, Callable[[App, Lease], Awaitable[None]]] = {"run": _drive, "purge": _purge}
+
+
+class Worker:
+    """Works on jobs from `start` to `drain`. It gets its App at the start, which holds it too."""
+
+    def __init__(self, boot_id: str, *, runs_at_once: int, is_alone: bool) -> None:
+        self._boot_id = boot_id
+        self._runs_at_once = runs_at_once
+        self._is_alone = is_alone  # The only process on this record: other leases are dead.
+        self._held: dict[str, Lease] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._loops: list[asyncio.Task[None]] = []
+        self._reserved = 0
+        self._is_draining = False
+        self._app: App | None = None
+        self.context_tokens: dict[str, int] = {}  # Windows that providers named, by model.
+
+    @property
+    def app(self) -> App:
+        """The App this worker was started with."""
+        assert self._app is not None, "the worker was started"
+        return self._app
+
+    @property
+    def live_runs(self) -> int:
+        """How many jobs are being worked on."""
+        return len(self._held)
+
+    async def start(self, app: App) -> None:
+        """Begin to work."""
+        self._app = app
+        now = app.world.now()
+        if self._is_alone:
+            await app.store.free_leases(owner=self._boot_id, now=now)
+        self._loops = [
+            asyncio.create_task(loop, name=name)
+            for name, loop in (
+                ("claim", self._claim_loop()),
+                ("heartbeat", self._heartbeat_loop()),
+                ("janitor", self._janitor_loop()),
+            )
+        ]
+
+    async def drain(self, timeout_s: float = limits.DRAIN_S) -> None:
+        """Claim nothing more, let live runs finish for a while, hand over the rest."""
+        self._is_draining = True
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=timeout_s)
+        for lease in list(self._held.values()):
+            lease.interrupt("drain")
+        for loop in self._loops:
+            loop.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=1.0)
+        await asyncio.gather(*self._loops, return_exceptions=True)
+
+    # Slots and leases that a door makes for a run it creates.
+
+    def free_slot(self) -> bool:
+        """Whether a run could start here at once."""
+        return not self._is_draining and self._used() < self._runs_at_once
+
+    def reserve(self) -> bool:
+        """Take a slot for a run that is about to be committed with its lease."""
+        if not self.free_slot():
+            return False
+        self._reserved += 1
+        return True
+
+    def release(self) -> None:
+        """The reserved slot is not needed, or `adopt` takes it over now."""
+        self._reserved -= 1
+
+    def prepare(self, job: Job) -> tuple[Lease, LiveLog]:
+        """The lease and live log of a run whose commit is on its way; streams may tail it."""
+        lease = Lease(job, self._boot_id)
+        return lease, self.app.log.open(lease)
+
+    def adopt(self, lease: Lease, live: LiveLog, state: State) -> None:
+        """Drive a run that was committed already leased."""
+        self.app.log.announce(live)
+        self._work(lease, drive(self.app, lease, live, state))
+
+    def interrupt(self, id: str, reason: Reason) -> Lease | None:
+        """Interrupt the work on a job, if it is done here; its lease, to wait for."""
+        lease = self._held.get(id)
+        if lease is not None:
+            lease.interrupt(reason)
+        return lease
+
+    def _used(self) -> int:
+        return len(self._held) + self._reserved
+
+    def _work(self, lease: Lease, work: Coroutine[Any, Any, None]) -> None:
+        self._held[lease.id] = lease
+        task = asyncio.create_task(work, name=f"job {lease.id}")
+        self._tasks.add(task)
+        # A callback, because a task that is cancelled before it begins runs no `finally`.
+        task.add_done_callback(lambda done: self._let_go(lease, done))
+
+    def _let_go(self, lease: Lease, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if self._held.get(lease.id) is lease:
+            del self._held[lease.id]
+        lease.done.set()
+        if not task.cancelled() and task.exception() is not None:
+            _log.error("job crashed", job_id=lease.id, exc_info=task.exception())
+
+    # The loops.
+
+    async def _claim_loop(self) -> None:
+        with self.app.bell.subscribe("jobs") as rings:
+            while not self._is_draining:
+                try:
+                    await self._claim()
+                    wait_s = await self._next_look_s()
+                except Unavailable as away:
+                    wait_s = away.retry_after_s
+                await rings.wait(wait_s)
+
+    async def _claim(self) -> None:
+        now = self.app.world.now()
+        jobs = await self.app.store.claim(
+            owner=self._boot_id,
+            now=now,
+            lease_until=now + limits.LEASE_S,
+            free=self._runs_at_once - self._used(),
+            per_project=limits.RUNS_PER_PROJECT,
+        )
+        for job in jobs:
+            lease = Lease(job, self._boot_id)
+            self._work(lease, self._job(lease))
+
+    async def _job(self, lease: Lease) -> None:
+        await JOBS[lease.job.kind](self.app, lease)
+
+    async def _next_look_s(self) -> float:
+        """Until the next job is due, at most a poll's period; a moment when the due one has to
+        wait for a slot."""
+        now = self.app.world.now()
+        due = await self.app.store.next_due(now)
+        if due is None:
+            return limits.POLL_JOBS_S
+        return min(limits.POLL_JOBS_S, max(limits.POLL_LEAST_S, due - now))
+
+    async def _heartbeat_loop(self) -> None:
+        alive_at = self.app.world.monotonic()
+        while True:
+            await asyncio.sleep(limits.HEARTBEAT_S)
+            held = dict(self._held)
+            try:
+                await self._renew(held)
+                alive_at = self.app.world.monotonic()
+            except Unavailable:
+                # Without the store nobody knows whose the runs are: stop before others start.
+                if self.app.world.monotonic() - alive_at > limits.LEASE_S - limits.LEASE_MARGIN_S:
+                    for lease in held.values():
+                        lease.interrupt("lost")
+
+    async def _renew(self, held: dict[str, Lease]) -> None:
+        """Prolong the leases of this snapshot; what did not survive is lost, what was cancelled
+        elsewhere is interrupted."""
+        if not held:
+            return
+        now = self.app.world.now()
+        survivors = await self.app.store.renew(
+            owner=self._boot_id,
+            now=now,
+            lease_until=now + limits.LEASE_S,
+            held=[(lease.id, lease.fence) for lease in held.values()],
+        )
+        cancelled_at = {(id, fence): at for id, fence, at in survivors}
+        for lease in held.values():
+            place = (lease.id, lease.fence)
+            if place not in cancelled_at:
+                lease.interrupt("lost")
+            elif cancelled_at[place] is not None:
+                lease.interrupt("cancel")
+
+    async def _janitor_loop(self) -> None:
+        """Forgets what is kept for a time only."""
+        while True:
+            now = self.app.world.now()
+            try:
+                await self.app.store.prune_deltas(
+                    before=now - limits.DELTAS_KEPT_S, limit=limits.PRUNE_BATCH
+                )
+                await self.app.store.commit(
+                    changes.forget_answers(before=now - limits.IDEMPOTENCY_S)
+                )
+            except Unavailable as away:
+                _log.warning("janitor waits for the store", retry_after_s=away.retry_after_s)
+            await asyncio.sleep(limits.JANITOR_S)
