@@ -105,3 +105,4 @@ HEALTH_WAIT_S = 1.0  # /health answers within this, whatever the provider does.
 HEALTH_CACHE_S = 5.0
 PROBE_S = 0.3  # The look for local model servers at start, in all.
 SHUTDOWN_S = 9.0  # Connections get this long after SIGTERM; the drain ends streams before.
+KEEP_ALIVE_IDLE_S = 75  # Above what proxies and SDK pools keep idle, so that they close first.

@@ -145,3 +145,30 @@ class ChatChunk(Wire, frozen=True, kw_only=True):
     model: str | None = None
     choices: list[ChunkChoice] | None = None
     usage: ChatUsage | None = None
+    # A failure in the middle of a stream, in any shape. The model floor turns it into a
+    # ModelError: no chunk that it yields has one.
+    error: Any = None
+
+
+class ChatAnswer(Wire, frozen=True, kw_only=True):
+    """The message of a completion that was not streamed."""
+
+    content: str | None = None
+    refusal: str | None = None
+    tool_calls: list[ChunkToolCall] | None = None
+
+
+class CompletionChoice(Wire, frozen=True, kw_only=True):
+    """A choice of a completion that was not streamed."""
+
+    index: int = 0
+    message: ChatAnswer | None = None
+    finish_reason: str | None = None
+
+
+class ChatCompletion(Wire, frozen=True, kw_only=True):
+    """A whole answer, from a provider that does not stream."""
+
+    model: str | None = None
+    choices: list[CompletionChoice] | None = None
+    usage: ChatUsage | None = None

@@ -1,0 +1,103 @@
+"""An incremental parser of server-sent events that returns the data of each event as bytes.
+
+It follows the standard (lines end with CR, LF or CRLF; a blank line ends an event; `data:`
+lines of one event are joined), and is lenient where providers are not:
+
+* an event that lacks its blank line ends where the next JSON object or `[DONE]` begins (no
+  JSON text has a line that ends with `}` before one that begins with `{`);
+* the last event may end with the body instead of a blank line (`finish`).
+
+Only whole lines are looked at, so a piece may end anywhere, inside a character too.
+"""
+
+DONE = b"[DONE]"
+_BOM = b"\xef\xbb\xbf"
+
+
+class LineTooLong(Exception):
+    """A line or an event of the provider exceeds the bound."""
+
+
+class SseParser:
+    """Takes the pieces of one body in order."""
+
+    __slots__ = ("_data", "_is_first", "_limit", "_parts", "_size", "_skip_lf")
+
+    def __init__(self, limit_bytes: int) -> None:
+        self._limit = limit_bytes
+        self._parts: list[bytes] = []  # The line that has not ended yet.
+        self._size = 0  # Bytes held: that line and the open event.
+        self._data: list[bytes] = []  # The `data:` lines of the open event.
+        self._skip_lf = False  # The last piece ended with CR; a LF now belongs to it.
+        self._is_first = True
+
+    def feed(self, piece: bytes) -> list[bytes]:
+        """The data of every event that this piece completes."""
+        if self._skip_lf and piece:
+            self._skip_lf = False
+            piece = piece.removeprefix(b"\n")
+        end = max(piece.rfind(b"\n"), piece.rfind(b"\r")) + 1
+        if not end:
+            self._hold(piece)
+            return []
+        self._skip_lf = piece.endswith(b"\r")
+        whole, rest = (piece, b"") if end == len(piece) else (piece[:end], piece[end:])
+        if self._parts:
+            self._parts.append(whole)
+            whole = b"".join(self._parts)
+            self._parts.clear()
+        events = self._lines(whole)
+        self._size = sum(map(len, self._data))
+        self._hold(rest)
+        return events
+
+    def finish(self) -> list[bytes]:
+        """The data of the events that only the end of the body completes."""
+        events = self._lines(b"".join(self._parts)) if self._parts else []
+        self._parts.clear()
+        if self._data:
+            events.append(self._event())
+        return events
+
+    def _hold(self, piece: bytes) -> None:
+        """Keep the beginning of a line."""
+        self._size += len(piece)
+        if self._size > self._limit:
+            raise LineTooLong
+        if piece:
+            self._parts.append(piece)
+
+    def _lines(self, text: bytes) -> list[bytes]:
+        """The events that these whole lines complete."""
+        if self._is_first:
+            self._is_first = False
+            text = text.removeprefix(_BOM)
+        events: list[bytes] = []
+        for line in text.splitlines():
+            if not line:
+                if self._data:
+                    events.append(self._event())
+            elif line.startswith(b"data:"):
+                self._add(line[6:] if line.startswith(b"data: ") else line[5:], events)
+        return events
+
+    def _add(self, value: bytes, events: list[bytes]) -> None:
+        """One more `data:` line, which may show that the event before it was over."""
+        is_done = value.strip() == DONE
+        if self._data and (is_done or _begins_anew(self._data[-1], value)):
+            events.append(self._event())
+        if is_done:
+            events.append(DONE)
+        else:
+            self._data.append(value)
+
+    def _event(self) -> bytes:
+        """The open event's data; closes it."""
+        data = self._data[0] if len(self._data) == 1 else b"\n".join(self._data)
+        self._data.clear()
+        return data
+
+
+def _begins_anew(last: bytes, value: bytes) -> bool:
+    """Whether no JSON text can have these two lines in a row."""
+    return last.rstrip().endswith(b"}") and value.lstrip().startswith(b"{")
