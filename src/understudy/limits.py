@@ -32,6 +32,7 @@ ERROR_PARAM_CHARS = 512  # The same for a path, which may hold a key of metadata
 # Transport.
 JSON_BODY_BYTES = 32 * 1024 * 1024
 BODY_STALL_S = 30.0  # A body that sends nothing for this long is given up.
+EVENT_ID_CHARS = 32  # Two numbers and a dot.
 HEADER_VALUE_CHARS = 512  # Of client headers that we echo or store.
 JSON_DEPTH = 64  # Nesting of a body; deeper is a client mistake or an attack.
 KEEP_ALIVE_S = 15.0  # SPEC 9.1: a comment after this much silence.
@@ -53,6 +54,7 @@ PRUNE_BATCH = 2_000  # Delta rows removed per round of the janitor.
 PURGE_BATCHES = 200  # Batches of one lease; more children wait for the next.
 RUNS_AT_ONCE = 1_000  # Per process; a setting.
 RUNS_PER_PROJECT = 500  # In the claim, so that one project cannot take every slot.
+CANCEL_WAIT_S = 1.0  # A cancel answers when the driver has stopped, or after this.
 DRAIN_S = 8.0  # Of the 10 s that SIGTERM may take.
 DELTA_TICK_S = 0.03  # Deltas become one row per tick (DECISIONS: 25-40 ms).
 DELTAS_KEPT_S = 3_600  # After the run rests; the final objects hold everything.

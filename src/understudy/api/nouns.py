@@ -2,7 +2,7 @@
 
 import importlib
 
-NOUNS = ("assistants", "threads", "messages", "models")
+NOUNS = ("assistants", "threads", "messages", "runs", "steps", "models")
 
 
 def load_nouns() -> None:

@@ -2,6 +2,16 @@
 
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from understudy.engine import frames, stop
+from understudy.errors import ApiError
+
+if TYPE_CHECKING:
+    from understudy.api.operation import Call
+
+EVENT_IDS_HEADER = "x-understudy-event-ids"
+CANCEL_HEADER = "x-cancel-on-disconnect"
 
 
 @dataclass(frozen=True)
@@ -10,3 +20,42 @@ class Stream:
 
     frames: AsyncIterator[bytes]
     headers: Mapping[str, str] = field(default_factory=dict)
+
+
+def run_stream(
+    call: "Call", run_id: str, after: tuple[int, int], *, with_ids: bool = False
+) -> Stream:
+    """The events of a run after a place, then `done`.
+
+    A client that goes away does not stop the run (SPEC 8.5), unless it asked for that with
+    `x-cancel-on-disconnect: true`.
+    """
+    with_ids = with_ids or call.headers.get(EVENT_IDS_HEADER) == "1"
+    cancels = call.headers.get(CANCEL_HEADER, "").lower() == "true"
+    return Stream(_frames(call, run_id, after, with_ids=with_ids, cancels=cancels))
+
+
+async def _frames(
+    call: "Call", run_id: str, after: tuple[int, int], *, with_ids: bool, cancels: bool
+) -> AsyncIterator[bytes]:
+    tail = call.app.log.tail(call.project, run_id, after, with_ids=with_ids)
+    is_whole = False
+    try:
+        failed = False
+        async for chunk in tail:
+            failed = chunk.startswith(b"event: error")
+            yield chunk
+        is_whole = True
+        if not failed:  # An error ends without `done` (SPEC 9.3 L).
+            yield frames.DONE
+    finally:
+        if cancels and not is_whole:
+            await _cancel(call, run_id)
+
+
+async def _cancel(call: "Call", run_id: str) -> None:
+    """The client is gone and wanted the run to go with it; a run that is over stays as it is."""
+    try:
+        await stop.cancel(call.app, call.project, run_id)
+    except ApiError:
+        return

@@ -7,6 +7,7 @@ lease changes nothing. `Interrupted` ends any wait inside a turn; commits are fi
 """
 
 import math
+from dataclasses import dataclass
 from typing import Any
 
 import structlog
@@ -51,21 +52,28 @@ class Stopped(Exception):
     """The run is somebody else's now, or gone: nothing may be written any more."""
 
 
+@dataclass(frozen=True)
+class Start:
+    """What a door hands over with a run that it just committed: nothing has to be read, and
+    the commit journalled the first call."""
+
+    state: State
+    versions: record.Versions
+
+
 class Driver:
     """One lease being worked on. `run` returns when the run rests or is somebody else's."""
 
-    def __init__(self, app: App, lease: Lease, live: LiveLog, state: State | None) -> None:
+    def __init__(self, app: App, lease: Lease, live: LiveLog, start: Start | None) -> None:
         self.app = app
         self.lease = lease
         self.live = live
-        self.versions = record.Versions()
+        self.versions = start.versions if start else record.Versions()
         self.attempts: dict[str, int] = {}  # Journal key → attempts made before this lease.
-        self.is_journalled = state is not None  # The create commit journalled the first call.
+        self.is_journalled = start is not None
         self.ending: list[Statement] = []  # Journal lines that the next commit takes along.
         self.turn: Turn | None = None  # The model turn being heard.
-        self._state = state
-        if state is not None:
-            self.versions.saw(state.run.id, 1)
+        self._state = start.state if start else None
 
     @property
     def state(self) -> State:
@@ -313,6 +321,6 @@ class Driver:
         return await record.partial_content(self.app.store, self.lease.id, self.state.message.id)
 
 
-async def drive(app: App, lease: Lease, live: LiveLog, state: State | None) -> None:
-    """Work on one run's lease; `state` is given when this process just made it."""
-    await Driver(app, lease, live, state).run()
+async def drive(app: App, lease: Lease, live: LiveLog, start: Start | None) -> None:
+    """Work on one run's lease; `start` is given when this process just committed it."""
+    await Driver(app, lease, live, start).run()

@@ -14,9 +14,10 @@ import structlog
 
 from understudy import limits
 from understudy.engine.app import App
-from understudy.engine.drive import drive
+from understudy.engine.drive import Start, drive
 from understudy.engine.lease import Lease, Reason
 from understudy.engine.log import LiveLog
+from understudy.engine.record import Versions
 from understudy.machine.happenings import State
 from understudy.store import Unavailable, changes
 from understudy.store.records import Job
@@ -115,18 +116,13 @@ class Worker:
         return True
 
     def release(self) -> None:
-        """The reserved slot is not needed, or `adopt` takes it over now."""
+        """The reserved slot is not needed, or `adopt` takes it over in the same moment."""
         self._reserved -= 1
 
-    def prepare(self, job: Job) -> tuple[Lease, LiveLog]:
-        """The lease and live log of a run whose commit is on its way; streams may tail it."""
-        lease = Lease(job, self._boot_id)
-        return lease, self.app.log.open(lease)
-
-    def adopt(self, lease: Lease, live: LiveLog, state: State) -> None:
+    def adopt(self, lease: Lease, live: LiveLog, state: State, versions: Versions) -> None:
         """Drive a run that was committed already leased."""
         self.app.log.announce(live)
-        self._work(lease, drive(self.app, lease, live, state))
+        self._work(lease, drive(self.app, lease, live, Start(state, versions)))
 
     def interrupt(self, id: str, reason: Reason) -> Lease | None:
         """Interrupt the work on a job, if it is done here; its lease, to wait for."""

@@ -1,0 +1,212 @@
+"""Runs (SPEC 7.4, 8): create, read, modify, submit tool outputs, cancel, replay."""
+
+from collections.abc import Sequence
+
+from msgspec import UNSET
+from msgspec.structs import replace
+
+from understudy import limits
+from understudy.api import messages, objects, threads
+from understudy.api.operation import Call, operation
+from understudy.api.stream import Stream, run_stream
+from understudy.engine import record, stop
+from understudy.engine.launch import Launch, launch_again, launch_new
+from understudy.errors import ApiError
+from understudy.machine.begin import begin
+from understudy.machine.happenings import Move, OutputsSubmitted, State
+from understudy.machine.run import ACTIVE, apply
+from understudy.store import Conflict, Statement
+from understudy.wire.assistants import Assistant
+from understudy.wire.base import ListOf, ModifyMetadata, given
+from understudy.wire.events import Event
+from understudy.wire.query import ListQuery
+from understudy.wire.rules import check_tool_choice
+from understudy.wire.runs import CreateRun, CreateThreadAndRun, Run, SubmitToolOutputs
+from understudy.wire.threads import CreateThread
+
+TAG = "Runs"
+
+
+@operation("POST", "/threads/{thread_id}/runs", tag=TAG, beta=True)
+async def create_run(
+    call: Call, thread_id: str, body: CreateRun, include: list[str]
+) -> Run | Stream:
+    """Create a run.
+
+    The thread is locked until the run ends. With `stream: true` the answer is the run's events.
+    """
+    if call.replayed_run_id is not None:
+        return run_stream(call, call.replayed_run_id, (0, 0))
+    await objects.require(call, "thread", thread_id)
+    move = await _begin(call, body, thread_id)
+    bodies = given(body.additional_messages, [])
+    now = call.app.world.now()
+    more: list[Statement] = [messages.grown(call, thread_id, len(bodies))]
+    more += await messages.attach(call, thread_id, bodies, param="additional_messages")
+    more += messages.insert_all(call, thread_id, bodies, at=now)
+    launch = launch_new(call.app, call.project, move)
+    return await _launch(call, launch, more, streams=body.stream is True)
+
+
+@operation("POST", "/threads/runs", tag=TAG, beta=True)
+async def create_thread_and_run(call: Call, body: CreateThreadAndRun) -> Run | Stream:
+    """Create a thread and run it, in one request.
+
+    If any part is wrong, neither exists.
+    """
+    if call.replayed_run_id is not None:
+        return run_stream(call, call.replayed_run_id, (0, 0))
+    thread, more = await threads.new_thread(
+        call, given(body.thread, CreateThread()), param="thread."
+    )
+    move = await _begin(call, body, thread.id)
+    created = Event(name="thread.created", data=thread)
+    launch = launch_new(call.app, call.project, move, before=[created])
+    return await _launch(call, launch, more, streams=body.stream is True)
+
+
+async def _begin(call: Call, body: CreateRun | CreateThreadAndRun, thread_id: str) -> Move:
+    """The queued run; its assistant must exist, and a forced tool must be one of its tools."""
+    loaded = await objects.load(call, "assistant", body.assistant_id, Assistant)
+    move = begin(
+        body,
+        loaded.object,
+        id=call.app.world.new_id("run"),
+        thread_id=thread_id,
+        now=int(call.app.world.now()),
+        ttl_s=call.app.settings.run_ttl_s,
+    )
+    check_tool_choice(move.state.run.tool_choice, move.state.run.tools)
+    return move
+
+
+async def _launch(
+    call: Call, launch: Launch, more: Sequence[Statement], *, streams: bool
+) -> Run | Stream:
+    """Commit and begin; a refused commit leaves nothing behind."""
+    run = launch.move.state.run
+    try:
+        # What belongs to the call comes first: a thread must be there before its run.
+        await call.commit(*more, *launch.statements, answer=run, run_id=run.id)
+    except Conflict as conflict:
+        launch.abandon()
+        await _explain(call, run.thread_id, conflict)
+        raise
+    except BaseException:
+        launch.abandon()
+        raise
+    launch.go()
+    return run_stream(call, run.id, (launch.fence, 0)) if streams else run
+
+
+async def _explain(call: Call, thread_id: str, conflict: Conflict) -> None:
+    """Raise what a refused commit means to the client, if it means anything but: try again."""
+    if conflict.what == "thread_lock":
+        active = await call.app.store.active_run(thread_id)
+        if active is not None:
+            raise ApiError.thread_busy_run(thread_id, active.id) from None
+    await messages.explain(call, thread_id, conflict)
+
+
+@operation("GET", "/threads/{thread_id}/runs", tag=TAG, beta=True)
+async def list_runs(call: Call, thread_id: str, page: ListQuery) -> ListOf[Run]:
+    """List the runs of a thread, newest first."""
+    await objects.require(call, "thread", thread_id)
+    return await objects.page(call, "run", Run, page, parent=thread_id)
+
+
+@operation("GET", "/threads/{thread_id}/runs/{run_id}", tag=TAG, beta=True)
+async def get_run(call: Call, thread_id: str, run_id: str) -> Run:
+    """Retrieve a run.
+
+    While it is active, `openai-poll-after-ms` tells poll helpers when to look again.
+    """
+    run = (await load_run(call, thread_id, run_id)).object
+    if run.status in ACTIVE:
+        call.response_headers["openai-poll-after-ms"] = str(limits.POLL_AFTER_MS)
+    return run
+
+
+async def load_run(call: Call, thread_id: str, run_id: str) -> objects.Loaded[Run]:
+    """The run of an existing thread, or the 404."""
+    await objects.require(call, "thread", thread_id)
+    return await objects.load(call, "run", run_id, Run, parent=thread_id)
+
+
+@operation("POST", "/threads/{thread_id}/runs/{run_id}", tag=TAG, beta=True)
+async def modify_run(call: Call, thread_id: str, run_id: str, body: ModifyMetadata) -> Run:
+    """Modify a run's metadata, in any state."""
+    loaded = await load_run(call, thread_id, run_id)
+    metadata = objects.new_metadata(loaded.object.metadata, body.metadata)
+    return await objects.save(call, loaded, replace(loaded.object, metadata=metadata))
+
+
+@operation("POST", "/threads/{thread_id}/runs/{run_id}/submit_tool_outputs", tag=TAG, beta=True)
+async def submit_tool_outputs(
+    call: Call, thread_id: str, run_id: str, body: SubmitToolOutputs
+) -> Run | Stream:
+    """Submit the outputs of all function calls that the run waits for, in one request."""
+    if call.replayed_run_id is not None:
+        return run_stream(call, call.replayed_run_id, (0, 0))
+    await load_run(call, thread_id, run_id)
+    versions = record.Versions()
+    state = await record.load_state(call.app.store, call.project, run_id, versions)
+    assert state is not None, "it was loaded a moment ago"
+    now = int(call.app.world.now())
+    outputs = _outputs(state, body, now)
+    job = await call.app.store.job(run_id)
+    if job is None or job.cancel_asked_at is not None:
+        raise Conflict("take_job")
+    happening = OutputsSubmitted(now=now, outputs=outputs)
+    launch = launch_again(call.app, job, apply(state, happening), versions)
+    return await _launch(call, launch, [], streams=body.stream is True)
+
+
+def _outputs(state: State, body: SubmitToolOutputs, now: int) -> dict[str, str]:
+    """Call id → output, for exactly the pending calls; a missing output is an empty one."""
+    run = state.run
+    if run.status != "requires_action" or run.required_action is None:
+        raise ApiError.outputs_not_accepted(run.status)
+    if run.expires_at is not None and now >= run.expires_at:
+        raise ApiError.outputs_not_accepted("expired")
+    expected = [one.id for one in run.required_action.submit_tool_outputs.tool_calls]
+    got = [one.tool_call_id for one in body.tool_outputs if one.tool_call_id is not UNSET]
+    if sorted(map(str, got)) != sorted(expected) or len(got) != len(body.tool_outputs):
+        raise ApiError.outputs_incomplete(expected, [str(id) for id in got])
+    return {str(one.tool_call_id): given(one.output, "") for one in body.tool_outputs}
+
+
+@operation("POST", "/threads/{thread_id}/runs/{run_id}/cancel", tag=TAG, beta=True)
+async def cancel_run(call: Call, thread_id: str, run_id: str) -> Run:
+    """Cancel an active run.
+
+    The answer says `cancelling`; the run is `cancelled` within moments, and its thread free.
+    """
+    await load_run(call, thread_id, run_id)
+    return await stop.cancel(call.app, call.project, run_id)
+
+
+@operation("GET", "/threads/{thread_id}/runs/{run_id}/events", tag=TAG, beta=True)
+async def replay_run_events(
+    call: Call, thread_id: str, run_id: str, after: str | None = None
+) -> Run | Stream:
+    """Replay a run's events after an event id, then follow it live.
+
+    An extension beside the original API. `after` (or the header `Last-Event-ID`) is the id of
+    the last event that the client has; without it the replay begins at the first event. Text
+    deltas are kept for an hour after the run ended, its other events as long as the run.
+    """
+    await load_run(call, thread_id, run_id)
+    given_id = after or call.headers.get("last-event-id") or "0.0"
+    return run_stream(call, run_id, _place(given_id), with_ids=True)
+
+
+def _place(event_id: str) -> tuple[int, int]:
+    """An event id, `<fence>.<sequence>`."""
+    fence, _, seq = event_id.partition(".")
+    is_id = fence.isascii() and fence.isdigit() and seq.isascii() and seq.isdigit()
+    if not is_id or len(event_id) > limits.EVENT_ID_CHARS:
+        raise ApiError.invalid(
+            "after", f"Invalid 'after': '{event_id[:64]}'. Expected an event ID such as '1.42'."
+        )
+    return int(fence), int(seq)

@@ -1,0 +1,53 @@
+"""Run steps (SPEC 7.5)."""
+
+from msgspec import UNSET
+from msgspec.structs import replace
+
+from understudy.api import objects
+from understudy.api.operation import Call, operation
+from understudy.api.runs import load_run
+from understudy.store.records import Record
+from understudy.wire.base import ListOf
+from understudy.wire.query import ListQuery
+from understudy.wire.steps import FileSearchCall, Step, StepToolCall, ToolCallsDetails
+
+TAG = "Run steps"
+
+
+@operation("GET", "/threads/{thread_id}/runs/{run_id}/steps", tag=TAG, beta=True)
+async def list_run_steps(
+    call: Call, thread_id: str, run_id: str, page: ListQuery, include: list[str]
+) -> ListOf[Step]:
+    """List the steps of a run, newest first."""
+    await load_run(call, thread_id, run_id)
+
+    def render(record: Record) -> Step:
+        return _shown(objects.decode_record(record, Step), include)
+
+    return await objects.page(call, "step", Step, page, parent=run_id, render=render)
+
+
+@operation("GET", "/threads/{thread_id}/runs/{run_id}/steps/{step_id}", tag=TAG, beta=True)
+async def get_run_step(
+    call: Call, thread_id: str, run_id: str, step_id: str, include: list[str]
+) -> Step:
+    """Retrieve a run step."""
+    await load_run(call, thread_id, run_id)
+    loaded = await objects.load(call, "step", step_id, Step, parent=run_id)
+    return _shown(loaded.object, include)
+
+
+def _shown(step: Step, include: list[str]) -> Step:
+    """The text of search results is there only for who asks; else the key is absent."""
+    details = step.step_details
+    if include or not isinstance(details, ToolCallsDetails):
+        return step
+    calls = [_without_content(call) for call in details.tool_calls]
+    return replace(step, step_details=ToolCallsDetails(tool_calls=calls))
+
+
+def _without_content(call: StepToolCall) -> StepToolCall:
+    if not isinstance(call, FileSearchCall) or call.file_search.results is UNSET:
+        return call
+    results = [replace(result, content=UNSET) for result in call.file_search.results]
+    return replace(call, file_search=replace(call.file_search, results=results))

@@ -1,0 +1,88 @@
+"""Stop: cancelling a run from a door (SPEC 8.5).
+
+Only the holder of the fence appends to a run's log. While a driver lives, a cancel writes
+`cancel_asked_at` and interrupts it; without one, the caller takes the next fence and makes the
+move itself.
+"""
+
+import asyncio
+
+from understudy import limits
+from understudy.engine import frames, record
+from understudy.engine.app import App
+from understudy.errors import ApiError
+from understudy.machine.happenings import CancelAsked, Move, State
+from understudy.machine.run import ACTIVE, apply
+from understudy.store import Conflict, Statement, changes
+from understudy.store.records import Job
+from understudy.wire.runs import Run
+
+
+async def cancel(app: App, project: str, run_id: str, *more: Statement) -> Run:
+    """Cancel an active run; the run as `cancelling`. `more` is committed with the cancel.
+
+    Raises ApiError when the run is over or already being cancelled, or unknown.
+    """
+    for _ in range(limits.CONFLICT_RETRIES):
+        versions = record.Versions()
+        state = await record.load_state(app.store, project, run_id, versions)
+        if state is None:
+            raise ApiError.not_found("run", run_id)
+        if state.run.status not in ACTIVE:
+            raise ApiError.cannot_cancel(state.run.status)
+        job = await app.store.job(run_id)
+        if job is None:
+            continue  # It ended between the two reads.
+        if job.cancel_asked_at is not None:
+            raise ApiError.cannot_cancel("cancelling")
+        move = apply(state, CancelAsked(now=int(app.world.now())))
+        try:
+            if job.lease_until is not None and job.lease_until > app.world.now():
+                await _ask(app, job, more)
+            else:
+                await _take(app, job, move, versions, more)
+        except Conflict:
+            continue
+        return cancelling(move, state)
+    raise ApiError.unavailable()
+
+
+def cancelling(move: Move, state: State) -> Run:
+    """The run as the cancel's own event shows it."""
+    for event in move.events:
+        if isinstance(event.data, Run) and event.data.status == "cancelling":
+            return event.data
+    return state.run
+
+
+async def _ask(app: App, job: Job, more: tuple[Statement, ...]) -> None:
+    """A driver lives: tell it, and give it a moment, so that the next read shows the cancel."""
+    await app.store.commit(changes.ask_cancel(job.id, now=app.world.now()), *more)
+    lease = app.worker.interrupt(job.id, "cancel")
+    app.bell.ring("jobs")
+    if lease is not None:
+        try:
+            async with asyncio.timeout(limits.CANCEL_WAIT_S):
+                await lease.done.wait()
+        except TimeoutError:
+            return
+
+
+async def _take(
+    app: App, job: Job, move: Move, versions: record.Versions, more: tuple[Statement, ...]
+) -> None:
+    """Nobody drives it: one commit ends it."""
+    now = app.world.now()
+    fence = job.fence + 1
+    taken = changes.take_job(
+        job.id, now=now, fence=job.fence, owner=None, lease_until=None, due_at=now
+    )
+    kept = [frames.stored(event, frames.frame(event)) for event in move.events]
+    await app.store.commit(
+        taken,
+        *record.statements(move, versions, project=job.project, created_at=now),
+        app.log.life_row(job.id, fence, 1, kept),
+        changes.delete_job(job.id, fence=fence),
+        *more,
+    )
+    app.bell.ring(f"run:{job.id}")
