@@ -81,7 +81,7 @@ class Api:
         while True:  # Two messages: startup, then shutdown.
             message = await receive()
             if message["type"] == "lifespan.startup":
-                await self.app.worker.start()
+                await self.app.worker.start(self.app)
                 await send({"type": "lifespan.startup.complete"})
             else:
                 await self.drain()

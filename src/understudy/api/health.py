@@ -38,7 +38,7 @@ class Health:
     async def answer(self) -> Answer:
         """The report; 503 when the record cannot be read or written."""
         store = await self._store_state()
-        live = len(self._app.worker.live)
+        live = self._app.worker.live_runs
         report = HealthReport(
             status="ready" if store.state == "up" else "unavailable",
             version=__version__,

@@ -1,0 +1,254 @@
+"""Assembly: Settings → App, and the server around it. The only file that names technologies."""
+
+import asyncio
+import contextlib
+import logging
+import os
+import re
+import signal
+import socket
+import sys
+from collections.abc import AsyncIterator, Callable, Iterator, MutableMapping
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import structlog
+import uvicorn
+
+from understudy import limits
+from understudy.api.app import Api
+from understudy.api.auth import DEFAULT_PROJECT, ensure_key, new_key
+from understudy.bell.local import LocalBell
+from understudy.engine.app import App
+from understudy.engine.log import Log
+from understudy.engine.worker import Worker
+from understudy.model import open_model
+from understudy.model.rehearsal_server import running_rehearsal
+from understudy.settings import Settings, SettingsError, database_url_of, is_embedded
+from understudy.store import open_database
+from understudy.store.store import Store
+from understudy.world import World
+
+_ALL = frozenset({"0.0.0.0", "::", ""})  # noqa: S104 (recognised, not chosen)
+_LOOPBACK = _ALL | {"localhost", "127.0.0.1", "::1"}
+
+_SECRET = re.compile(r"\b((?:sk|pk|key)-|Bearer |Basic )[A-Za-z0-9_\-./+=]{6,}")
+
+
+class CannotStart(Exception):
+    """The server cannot start; the text tells the operator why."""
+
+
+def check_settings(settings: Settings) -> None:
+    """Refuse what cannot work, before anything is opened."""
+    if settings.workers > 1:
+        raise SettingsError(
+            f"--workers {settings.workers} needs PostgreSQL: a SQLite file belongs to one server "
+            "process. Set UNDERSTUDY_DATABASE_URL=postgresql://... for several, or leave out "
+            "--workers; one process serves many runs at once."
+        )
+    if settings.upstream_url is not None and _is_own_address(settings, settings.upstream_url):
+        raise SettingsError(
+            f"UNDERSTUDY_UPSTREAM_URL={settings.upstream_url} is this server's own address. Set "
+            "it to a model provider."
+        )
+
+
+def _is_own_address(settings: Settings, url: str) -> bool:
+    """Whether a URL leads back to the address that the server listens on."""
+    parts = urlsplit(url)
+    port = parts.port or (443 if parts.scheme == "https" else 80)
+    host = (parts.hostname or "").lower()
+    own = {settings.host.lower(), socket.gethostname().lower()}
+    if settings.host in _LOOPBACK:
+        own |= _LOOPBACK
+    return port == settings.port and host in own
+
+
+@asynccontextmanager
+async def opened_store(settings: Settings) -> AsyncIterator[Store]:
+    """The record, with all migrations applied."""
+    url = database_url_of(settings)
+    if settings.database_url is None:
+        await asyncio.to_thread(Path(settings.data).mkdir, 0o700, True, True)
+    try:
+        database = await open_database(url, on_fatal=_die)
+    except ValueError as error:
+        raise SettingsError(f"UNDERSTUDY_DATABASE_URL: {error}") from error
+    store = Store(database)
+    try:
+        yield store
+    finally:
+        await store.close()
+
+
+@asynccontextmanager
+async def opened_app(settings: Settings, world: World | None = None) -> AsyncIterator[App]:
+    """Everything but the door, in the order of need; closed in the reverse order."""
+    check_settings(settings)
+    world = world or World()
+    async with AsyncExitStack() as stack:
+        store = await stack.enter_async_context(opened_store(settings))
+        boot_id = world.new_id("boot")
+        url, key = settings.upstream_url, settings.upstream_key
+        if url is None:
+            url, key = stack.enter_context(running_rehearsal(world=world)) + "/v1", None
+        model = open_model(url, key=key, boot_id=boot_id, fallback=settings.model, world=world)
+        stack.push_async_callback(model.close)
+        bell = LocalBell()
+        stack.push_async_callback(bell.close)
+        log = Log(store, bell, world)
+        worker = Worker(boot_id, runs_at_once=settings.max_runs, is_alone=is_embedded(settings))
+        yield App(
+            settings=settings,
+            world=world,
+            store=store,
+            bell=bell,
+            model=model,
+            log=log,
+            worker=worker,
+            boot_id=boot_id,
+        )
+
+
+async def first_key(app: App) -> str | None:
+    """Make sure that somebody can come in; a key that was made is returned once, to be shown."""
+    if app.settings.api_key is not None:
+        await ensure_key(app.store, app.world, app.settings.api_key)
+        return None
+    if any(row.revoked_at is None for row in await app.store.keys(None)):
+        return None
+    key = app.world.new_key()
+    await app.store.commit(new_key(app.world, key, project=DEFAULT_PROJECT, name="first start"))
+    return key
+
+
+def _die(reason: str) -> None:
+    """The record can never be written again: end at once, so that a new process can take over."""
+    structlog.get_logger("store").critical("store_died", reason=reason)
+    os._exit(70)
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """The listening socket, or why there is none."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=2048)
+    except OSError as error:
+        reason = os.strerror(error.errno) if error.errno else str(error)
+        raise CannotStart(
+            f"Cannot listen on {host}:{port}: {reason}. "
+            "Choose another port with --port or UNDERSTUDY_PORT."
+        ) from error
+
+
+async def serve(settings: Settings, on_ready: Callable[[str, str | None], None]) -> None:
+    """Serve until SIGTERM or SIGINT, then drain.
+
+    `on_ready` is told the API's base URL, and the key if this is the first start. The key is
+    made when nothing can prevent the start any more: it is shown once or never.
+    """
+    async with opened_app(settings) as app:
+        with listen(settings.host, settings.port) as listener:
+            url = base_url(settings.host, listener.getsockname()[1])
+            shown = await first_key(app)
+            await Server(Api(app)).run_on(listener, lambda: on_ready(url, shown))
+
+
+def base_url(host: str, port: int) -> str:
+    """What clients are pointed at; an address that means `all` is reached as localhost."""
+    shown = "127.0.0.1" if host in _ALL else host
+    return f"http://[{shown}]:{port}/v1" if ":" in shown else f"http://{shown}:{port}/v1"
+
+
+class Server(uvicorn.Server):
+    """uvicorn around an Api; the drain begins with the shutdown, not after it."""
+
+    def __init__(self, api: Api) -> None:
+        super().__init__(
+            uvicorn.Config(
+                api,
+                http="httptools",
+                access_log=False,
+                log_config=None,
+                lifespan="on",
+                ws="none",
+                server_header=False,
+                timeout_graceful_shutdown=int(limits.SHUTDOWN_S),
+                timeout_keep_alive=limits.KEEP_ALIVE_IDLE_S,
+            )
+        )
+        self._api = api
+        self._on_ready: Callable[[], None] | None = None
+
+    async def run_on(
+        self, listener: socket.socket, on_ready: Callable[[], None] | None = None
+    ) -> None:
+        """Serve on this socket until told to stop."""
+        self._on_ready = on_ready
+        await self.serve(sockets=[listener])
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start, and say so."""
+        await super().startup(sockets)
+        if self.started and self._on_ready is not None:
+            self._on_ready()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Drain while connections close: streams end because their runs do, or are handed over."""
+        drain = asyncio.create_task(self._api.drain())
+        await super().shutdown(sockets)
+        await drain
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """As uvicorn's, but a signal that was obeyed is not raised again: we have to close yet."""
+        with contextlib.ExitStack() as stack:
+            for name in (signal.SIGTERM, signal.SIGINT):
+                with contextlib.suppress(ValueError):  # Not the main thread: tests.
+                    old = signal.signal(name, self.handle_exit)
+                    stack.callback(signal.signal, name, old)
+            yield
+
+
+def configure_logs(level: str) -> None:
+    """Log lines to stderr: for people on a terminal, JSON elsewhere; secrets never."""
+    timestamper = structlog.processors.TimeStamper(fmt="iso", utc=True)
+    shared: list[structlog.typing.Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        timestamper,
+        structlog.processors.format_exc_info,
+        _without_secrets,
+    ]
+    renderer: structlog.typing.Processor = structlog.processors.JSONRenderer()
+    if sys.stderr.isatty():
+        renderer = structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
+    number = logging.getLevelNamesMapping()[level.upper()]
+    structlog.configure(
+        processors=[*shared, renderer],
+        wrapper_class=structlog.make_filtering_bound_logger(number),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=True,
+    )
+    # uvicorn and asyncio speak through the standard library.
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared,
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
+        )
+    )
+    logging.basicConfig(handlers=[handler], level=max(number, logging.WARNING), force=True)
+
+
+def _without_secrets(
+    _logger: object, _method: str, event: MutableMapping[str, Any]
+) -> MutableMapping[str, Any]:
+    """Mask what looks like a key, wherever it stands in a line."""
+    for name, value in event.items():
+        if isinstance(value, str):
+            event[name] = _SECRET.sub(r"\1…", value)
+    return event

@@ -1,0 +1,343 @@
+"""The command line. Each command imports what it needs, so that `--help` is quick."""
+
+import asyncio
+import sys
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+
+import typer
+
+from understudy import __version__
+
+if TYPE_CHECKING:
+    from understudy.settings import Loaded, Settings
+
+T = TypeVar("T")
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="Understudy, a self-hosted server for the Assistants API.",
+)
+keys_app = typer.Typer(no_args_is_help=True, help="Make, list and revoke API keys.")
+app.add_typer(keys_app, name="keys")
+
+ConfigOption = Annotated[Path | None, typer.Option(help="TOML file with settings.")]
+DataOption = Annotated[str | None, typer.Option(help="Folder that holds everything.")]
+
+
+def main() -> None:
+    """The entry point."""
+    app()
+
+
+@app.callback(invoke_without_command=True)
+def root(
+    version: Annotated[bool, typer.Option("--version", help="Show the version.")] = False,
+) -> None:
+    """Understudy, a self-hosted server for the Assistants API."""
+    if version:
+        print(f"understudy {__version__}")
+        raise typer.Exit
+
+
+@app.command()
+def serve(
+    host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
+    port: Annotated[int | None, typer.Option(help="Port to listen on; 0 picks one.")] = None,
+    data: DataOption = None,
+    workers: Annotated[int | None, typer.Option(help="Server processes.")] = None,
+    config: ConfigOption = None,
+) -> None:
+    """Serve the API until SIGTERM or Ctrl-C."""
+    settings = _load(config, host=host, port=port, data=data, workers=workers).settings
+
+    async def run() -> None:
+        from understudy import assembly
+
+        assembly.configure_logs(settings.log_level)
+        found = await _find_local_servers(settings)
+        await assembly.serve(settings, lambda url, key: _welcome(settings, url, key, found))
+
+    _run(run)
+
+
+@app.command()
+def check(data: DataOption = None, config: ConfigOption = None) -> None:
+    """Show the effective settings with their origin, and try each seam."""
+    from rich.table import Table
+
+    from understudy.settings import masked
+
+    loaded = _load(config, data=data)
+    table = Table("setting", "value", "from", box=None)
+    for name, origin in loaded.origins.items():
+        table.add_row(name, masked(name, getattr(loaded.settings, name)), origin)
+    _console().print(table)
+    print()
+    if not _run(lambda: _try_seams(loaded.settings)):
+        raise typer.Exit(1)
+
+
+async def _try_seams(settings: "Settings") -> bool:
+    """Open everything as `serve` does, and ask the provider for its models."""
+    from understudy.assembly import opened_app
+    from understudy.model import ModelError
+
+    async with opened_app(settings) as app:
+        await app.store.ping()
+        print("store     ok")
+        try:
+            models = await app.model.models()
+        except ModelError as error:
+            print(f"model     failed: {error.message}")
+            return False
+        provider = "rehearsal" if settings.upstream_url is None else "provider"
+        print(f"model     ok: {provider} with {len(models)} models")
+    print("sandbox   off (not available yet)")
+    print("search    off (not available yet)")
+    return True
+
+
+@app.command()
+def migrate(data: DataOption = None, config: ConfigOption = None) -> None:
+    """Bring the database to this version's schema; `serve` does so by itself."""
+    settings = _load(config, data=data).settings
+
+    async def run() -> None:
+        from understudy.assembly import opened_store
+
+        async with opened_store(settings):
+            print("The database is at this version's schema.")
+
+    _run(run)
+
+
+@app.command()
+def rehearsal(
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port to listen on; 0 picks one.")] = 8001,
+) -> None:
+    """Serve the built-in scripted model as a provider of its own (docs/rehearsal.md)."""
+    from understudy.model.rehearsal_server import serve_rehearsal
+
+    def ready(bound: int) -> None:
+        print(f"Rehearsal model at http://{host}:{bound}/v1", flush=True)
+
+    _run(lambda: serve_rehearsal(host, port, ready=ready))
+
+
+@app.command()
+def demo() -> None:
+    """A server with the scripted model, and a first conversation with it."""
+    from understudy.demo import main as run
+
+    run()
+
+
+@app.command(hidden=True)
+def docs(
+    folder: Annotated[Path, typer.Option(help="The documentation's folder.")] = Path("docs"),
+) -> None:
+    """Write the generated pages of the documentation anew."""
+    from understudy.api.reference import pages
+    from understudy.settings import settings_page
+
+    written = {**pages(folder), "settings.md": settings_page()}
+    for name, text in written.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    print(f"{len(written)} pages written to {folder}.")
+
+
+# Keys.
+
+
+@keys_app.command("create")
+def create_key(
+    project: Annotated[str, typer.Option(help="Project that the key opens.")] = "default",
+    name: Annotated[str, typer.Option(help="A word to tell keys apart.")] = "",
+    data: DataOption = None,
+    config: ConfigOption = None,
+) -> None:
+    """Make a key. It is shown once; only its hash is stored."""
+    settings = _load(config, data=data).settings
+
+    async def run() -> None:
+        from understudy.api.auth import new_key
+        from understudy.assembly import opened_store
+        from understudy.world import World
+
+        world = World()
+        key = world.new_key()
+        async with opened_store(settings) as store:
+            await store.commit(new_key(world, key, project=project, name=name))
+        print(key)
+
+    _run(run)
+
+
+@keys_app.command("list")
+def list_keys(
+    project: Annotated[str | None, typer.Option(help="Only this project's.")] = None,
+    data: DataOption = None,
+    config: ConfigOption = None,
+) -> None:
+    """List keys by their beginnings; revoked ones too."""
+    settings = _load(config, data=data).settings
+
+    async def run() -> None:
+        from rich.table import Table
+
+        from understudy.assembly import opened_store
+
+        async with opened_store(settings) as store:
+            rows = await store.keys(project)
+        table = Table("id", "project", "begins with", "name", "state", box=None)
+        for row in rows:
+            state = "valid" if row.revoked_at is None else "revoked"
+            table.add_row(row.id, row.project, f"{row.prefix}…", row.name or "-", state)
+        _console().print(table)
+
+    _run(run)
+
+
+@keys_app.command("revoke")
+def revoke_key(
+    id: Annotated[str, typer.Argument(help="The key's id, from `keys list`.")],
+    data: DataOption = None,
+    config: ConfigOption = None,
+) -> None:
+    """Revoke a key: it opens nothing any more."""
+    settings = _load(config, data=data).settings
+
+    async def run() -> None:
+        from understudy.assembly import CannotStart, opened_store
+        from understudy.store import Conflict, changes
+        from understudy.world import World
+
+        async with opened_store(settings) as store:
+            try:
+                await store.commit(changes.revoke_key(id, now=World().now()))
+            except Conflict:
+                raise CannotStart(f"There is no valid key {id}.") from None
+        print(f"{id} is revoked.")
+
+    _run(run)
+
+
+# What the commands share.
+
+
+def _load(config: Path | None, **flags: object) -> "Loaded":
+    """The effective settings, or exit code 2 with the reason."""
+    from understudy.settings import SettingsError, load
+
+    try:
+        return load(config=config, flags=flags)
+    except SettingsError as error:
+        raise _fail(str(error), 2) from None
+
+
+def _run(work: Callable[[], Coroutine[Any, Any, T]]) -> T:
+    """Run to the end; what the operator can mend is told in one line, without a traceback."""
+    import uvloop
+
+    from understudy.assembly import CannotStart
+    from understudy.settings import SettingsError
+    from understudy.store import AlreadyRunning, Unavailable
+
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            return runner.run(work())
+    except SettingsError as error:
+        raise _fail(str(error), 2) from None
+    except (AlreadyRunning, CannotStart, Unavailable, OSError) as error:
+        raise _fail(str(error)) from None
+    except KeyboardInterrupt:
+        raise typer.Exit(130) from None
+
+
+def _fail(reason: str, code: int = 1) -> typer.Exit:
+    print(f"understudy: {reason}", file=sys.stderr)
+    return typer.Exit(code)
+
+
+def _console() -> Any:  # Any: rich is imported when something is printed with it.
+    from rich.console import Console
+
+    return Console(highlight=False, soft_wrap=True)
+
+
+# The banner of `serve`: at most twelve lines.
+
+_LOCAL_SERVERS = {
+    11434: "Ollama",
+    1234: "LM Studio",
+    8000: "A model server",
+    8080: "A model server",
+}
+
+
+def _welcome(settings: "Settings", url: str, key: str | None, found: list[tuple[str, str]]) -> None:
+    for line in banner(settings, url, key, found):
+        print(line, flush=True)
+
+
+def banner(
+    settings: "Settings", url: str, key: str | None, found: list[tuple[str, str]]
+) -> list[str]:
+    """What the operator needs to know, and what to paste into a client."""
+    from understudy.settings import masked
+
+    lines = [f"Understudy {__version__}", f"  API base URL  {url}"]
+    if key is not None:
+        lines.append(f"  API key       {key}  (shown only now; keep it)")
+    lines.append(f"  data          {settings.data}")
+    if settings.upstream_url is None:
+        lines.append("  model         rehearsal, a scripted one: set UNDERSTUDY_UPSTREAM_URL")
+    else:
+        fallback = f", {settings.model} for unknown names" if settings.model else ""
+        provider = masked("upstream_url", settings.upstream_url)
+        lines.append(f"  model         {provider}{fallback}")
+    for name, server in found[:2]:
+        lines.append(f"  found         {name}: UNDERSTUDY_UPSTREAM_URL={server} uses it")
+    lines.append("  off           embedder and sandbox: no file_search, no code_interpreter yet")
+    lines.append("  client        from openai import OpenAI")
+    lines.append(
+        f'                client = OpenAI(base_url="{url}", api_key="{key or "your key"}")'
+    )
+    return lines
+
+
+async def _find_local_servers(settings: "Settings") -> list[tuple[str, str]]:
+    """Model servers on their usual loopback ports; named to the operator, never used unasked."""
+    if settings.upstream_url is not None:
+        return []
+    ports = [port for port in _LOCAL_SERVERS if port != settings.port]
+    answers = await asyncio.gather(*(_lists_models(port) for port in ports))
+    return [
+        (_LOCAL_SERVERS[port], f"http://127.0.0.1:{port}/v1")
+        for port, answered in zip(ports, answers, strict=True)
+        if answered
+    ]
+
+
+async def _lists_models(port: int) -> bool:
+    """Whether something on this loopback port answers as a model provider does."""
+    from understudy import limits
+
+    try:
+        async with asyncio.timeout(limits.PROBE_S):
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            try:
+                writer.write(b"GET /v1/models HTTP/1.0\r\nHost: 127.0.0.1\r\n\r\n")
+                status = await reader.readline()
+            finally:
+                writer.close()
+    except (OSError, TimeoutError, ValueError):
+        return False
+    return b" 200" in status or b" 401" in status
