@@ -161,6 +161,7 @@ KEPT: list[tuple[Json, type[Body]]] = [
     (M | schema(schema={"type": "object"}), CreateAssistant),
     ({"tool_resources": {"file_search": {}}}, CreateThread),
     ({"tool_resources": {}}, ModifyThread),
+    (stores("vs_1"), ModifyThread),
     (message(*[image(), image("HTTP://x/y"), image("data:image/png;base64,AA")] * 3,
              image_file("any id"), {"type": "text", "text": "x"}), CreateMessage),
     ({"role": "user", "content": "x", "attachments": [{"file_id": "file-1"}]}, CreateMessage),

@@ -205,9 +205,7 @@ def _check_bounds(path: str, value: Any, info: inspect.Type) -> None:
     match value:
         case str():
             _check_string(path, value, info)
-        case bool() | None:
-            pass
-        case int() | float():
+        case int() | float() if not isinstance(value, bool):
             _check_number(path, value, info)
         case list():
             _check_array(path, value, _find(info, inspect.ListType))
@@ -216,6 +214,8 @@ def _check_bounds(path: str, value: Any, info: inspect.Type) -> None:
             limit = entries.max_length if entries is not None else None
             if limit is not None and len(value) > limit:
                 raise ApiError.too_many_properties(path, limit, len(value))
+        case _:
+            pass  # Null and booleans have no bounds.
 
 
 def _check_string(path: str, value: str, info: inspect.Type) -> None:

@@ -28,7 +28,6 @@ from understudy.wire.tools import (
     ChooseCodeInterpreter,
     ChooseFileSearch,
     ChooseFunction,
-    CodeInterpreterTool,
     FileSearchResourcesHelper,
     FileSearchTool,
     FunctionTool,
@@ -136,13 +135,10 @@ def _normal_tool(tool: Tool) -> Tool:
 
 
 def _tool_key(tool: Tool) -> str:
-    match tool:
-        case FunctionTool():
-            return f"function {tool.function.name}"
-        case FileSearchTool():
-            return "file_search"
-        case CodeInterpreterTool():
-            return "code_interpreter"
+    """What may be there only once: a function by its name, a built-in tool by its type."""
+    if isinstance(tool, FunctionTool):
+        return f"function {tool.function.name}"
+    return str(tool.__struct_config__.tag)
 
 
 def _check_name(param: str, name: str) -> None:
@@ -168,9 +164,8 @@ def check_resources(
     ids_param = f"{param}.file_search.vector_store_ids"
     store_ids = given(search.vector_store_ids, [])
     _check_references(ids_param, store_ids)
-    if isinstance(resources, ToolResources):
+    if not isinstance(search, FileSearchResourcesHelper):
         return
-    assert isinstance(search, FileSearchResourcesHelper)
     helpers = given(search.vector_stores, [])
     count = len(store_ids) + len(helpers)
     if count > limits.VECTOR_STORES_PER_RESOURCE:
