@@ -80,14 +80,7 @@ ERRORS = [
 ]
 
 
-def _entry(error: ApiError) -> str:
-    """Status, type, code and param, then the message, wrapped."""
-    head = f"{error.status} {error.type}, code {error.code}, param {error.param}"
-    return "\n  ".join([head, *wrap(error.message, 90, break_on_hyphens=False)])
-
-
-def test_every_error_has_its_exact_wording() -> None:
-    assert "\n".join(map(_entry, ERRORS)) == snapshot("""\
+WORDING = snapshot("""\
 404 invalid_request_error, code None, param None
   No assistant found with id 'asst_1'.
 404 invalid_request_error, code None, param None
@@ -255,6 +248,16 @@ def test_every_error_has_its_exact_wording() -> None:
   request, or contact us through our help center at help.openai.com if you keep seeing this
   error. (Please include the request ID req_1 in your email.)\
 """)
+
+
+def _entry(error: ApiError) -> str:
+    """Status, type, code and param, then the message, wrapped."""
+    head = f"{error.status} {error.type}, code {error.code}, param {error.param}"
+    return "\n  ".join([head, *wrap(error.message, 90, break_on_hyphens=False)])
+
+
+def test_every_error_has_its_exact_wording() -> None:
+    assert "\n".join(map(_entry, ERRORS)) == WORDING
 
 
 def test_every_constructor_is_in_the_table() -> None:

@@ -354,6 +354,12 @@ def test_free_json_keeps_what_it_was_given() -> None:
     assert echoed["tools"][0]["function"]["parameters"] == parameters
 
 
+def test_free_json_is_not_checked() -> None:
+    parameters = {"a": 1, "b": [0.5], "c": {"d": -1, "k" * 65: ""}}
+    body = assistant(tools=[function(name="a", parameters=parameters)], user="u")
+    assert decode(json.dumps(body).encode(), CreateAssistant).model == "m"
+
+
 def test_a_disagreement_of_walker_and_decoder_is_no_crash() -> None:
     class Odd(Body, frozen=True):
         """The walker knows nothing of multiples."""
