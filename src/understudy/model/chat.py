@@ -261,9 +261,9 @@ def _secrets(url: URL, key: str) -> tuple[str, ...]:
 
 def _base(url: str) -> URL:
     """The base URL without credentials; a bare host means its /v1."""
-    base = URL(url).with_user(None).with_fragment(None)
-    if not base.host:
+    if not URL(url).host:
         raise ValueError("The model provider's URL names no host.")
+    base = URL(url).with_user(None).with_fragment(None)
     return base.with_path("/v1", keep_query=True) if base.path in ("", "/") else base
 
 

@@ -69,8 +69,8 @@ _WINDOWS = tuple(
 _AGAIN_IN = re.compile(
     r"(?:try again|retry)(?: your request)? (?:in|after) ((?:[\d.]+\s*[a-z]+\s*)+)", re.I
 )
-_SPAN = re.compile(r"([\d.]+)\s*(ms|milliseconds?|h|hours?|m|min|minutes?|s|sec|seconds?)\b", re.I)
-_UNIT_S = {"ms": 0.001, "mi": 60.0, "h": 3600.0, "m": 60.0, "s": 1.0}
+_SPAN = re.compile(r"([\d.]+)\s*(ms|milli|h|m|s)[a-z]*", re.IGNORECASE)
+_UNIT_S = {"ms": 0.001, "milli": 0.001, "h": 3600.0, "m": 60.0, "s": 1.0}
 
 
 @dataclass(frozen=True, slots=True)
@@ -280,7 +280,7 @@ def retry_after_s(headers: Mapping[str, str], text: str, now: float) -> float | 
     waits = [_seconds(number) for number, _ in spans]
     if not spans or None in waits:
         return None
-    units = [_UNIT_S.get(unit[:2].lower()) or _UNIT_S[unit[0].lower()] for _, unit in spans]
+    units = [_UNIT_S[unit.lower()] for _, unit in spans]
     return sum(wait * unit for wait, unit in zip(waits, units, strict=True) if wait is not None)
 
 

@@ -10,7 +10,7 @@ _GONE = "[redacted]"
 # Each pattern is linear: no nested repeats.
 _BEARER = re.compile(r"\b(Bearer|Basic)\s+[^\s\"',}]+", re.IGNORECASE)
 _KEY = re.compile(
-    r"\b(?:sk|pk|rk|gsk|xai|hf|nvapi|tgp|csk|fw|r8|key|api)[-_][A-Za-z0-9_\-*.…]{6,}"
+    r"\b(?:sk|pk|rk|gsk|xai|hf|nvapi|tgp|csk|fw|r8)[-_][A-Za-z0-9_\-*.…]{6,}"
     r"|\bAIza[A-Za-z0-9_\-]{10,}"
 )
 # What follows "api key:", "token=" and the like, masked keys included.
@@ -26,7 +26,7 @@ _PRIVATE_ADDRESS = re.compile(
     r"|\blocalhost:\d+"
 )
 _LONG_WORD = re.compile(r"[A-Za-z0-9_\-]{32,}")
-_CONTROL = re.compile(r"[\x00-\x1f\x7f]+")
+_CONTROL = re.compile(r"[\s\x00-\x1f\x7f]+")
 
 
 def redact(text: str, secrets: Iterable[str] = ()) -> str:

@@ -318,13 +318,13 @@ async def _reset(stage: Stage, _request: Request) -> Response:
     return _json({})
 
 
-def _server(world: World | None) -> uvicorn.Server:
-    """The HTTP server around a new app. An abrupt close is meant, so uvicorn may not report it."""
+def _server(world: World | None, log_level: str | None = None) -> uvicorn.Server:
+    """The HTTP server around a new app. A log level would hold for the whole process."""
     return uvicorn.Server(
         uvicorn.Config(
             rehearsal_app(world),
             log_config=None,
-            log_level="critical",
+            log_level=log_level,
             access_log=False,
             lifespan="off",
             ws="none",
@@ -347,7 +347,8 @@ async def serve_rehearsal(
     with _listener(host, port) as listener:
         if ready is not None:
             ready(listener.getsockname()[1])
-        await _server(world).serve(sockets=[listener])
+        # uvicorn would report each abrupt close that a script asks for.
+        await _server(world, log_level="critical").serve(sockets=[listener])
 
 
 @contextmanager
