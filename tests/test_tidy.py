@@ -27,6 +27,7 @@ KNOWN: dict[str, set[str]] = {}
 # From top to ground. What shares a line is on one floor; the seams do not know each other.
 FLOORS = [
     {"cli", "transfer"},
+    {"demo"},
     {"assembly"},
     {"api"},
     {"engine"},
