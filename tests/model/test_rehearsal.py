@@ -202,6 +202,15 @@ async def test_a_status_can_be_played_some_times_only(either: Model) -> None:
     assert text(await listen(either, request)) == "Hi"
 
 
+async def test_a_late_status_is_an_error_in_the_stream(either: Model) -> None:
+    body = {"error": {"message": "slow down", "code": 429}}
+    with pytest.raises(ModelError) as caught:
+        await listen(
+            either, script([{"text": "Hi"}, {"delay_ms": 50}, {"status": 429, "body": body}])
+        )
+    assert (caught.value.code, caught.value.retryable) == ("rate_limit_exceeded", False)
+
+
 @pytest.mark.parametrize(
     "steps",
     [[{"drop": True}], [{"text": "x"}, {"drop": True}], [{"html": True}], [{"eof": True}]],

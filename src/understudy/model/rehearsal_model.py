@@ -64,7 +64,9 @@ class RehearsalModel:
             case Refusal(status, headers, body):
                 if status < 300:
                     return body
-                raise from_answer(status, headers, body, secrets=(), now=self._world.now())
+                error = from_answer(status, headers, body, secrets=(), now=self._world.now())
+                error.retryable = error.retryable and not reading.has_yielded
+                raise error
             case "silence":
                 await asyncio.Event().wait()
                 return b""
