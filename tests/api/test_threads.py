@@ -1,0 +1,115 @@
+"""Threads (SPEC 7.2, assertions 63-72)."""
+
+import httpx2
+import openai
+import pytest
+
+from tests.api.serving import Running
+from tests.api.truth import error_of
+
+
+@pytest.mark.assertion(63)
+@pytest.mark.parametrize("body", [b"", b"{}", b"  \n"])
+def test_a_thread_needs_no_body(http: httpx2.Client, body: bytes) -> None:
+    answer = http.post("/threads", content=body, headers={"content-type": "application/json"})
+    made = answer.json()
+    assert made == {
+        "id": made["id"],
+        "object": "thread",
+        "created_at": made["created_at"],
+        "metadata": {},
+        "tool_resources": {},
+    }
+
+
+def test_the_sdk_creates_a_thread_without_arguments(sdk: openai.OpenAI) -> None:
+    made = sdk.beta.threads.create()
+    assert sdk.beta.threads.retrieve(made.id) == made
+
+
+@pytest.mark.assertion(64)
+def test_first_messages_keep_their_order(http: httpx2.Client) -> None:
+    texts = ["one", "two", "three"]
+    messages = [{"role": "user", "content": text} for text in texts]
+    made = http.post("/threads", json={"messages": messages}).json()
+    page = http.get(f"/threads/{made['id']}/messages", params={"order": "asc"}).json()
+    assert [item["content"][0]["text"]["value"] for item in page["data"]] == texts
+    assert len({item["created_at"] for item in page["data"]}) == 1
+
+
+def test_first_messages_bring_their_files(
+    http: httpx2.Client, server: Running, project: str
+) -> None:
+    file_id = server.seed_file(project)
+    attachment = {"file_id": file_id, "tools": [{"type": "code_interpreter"}]}
+    message = {"role": "user", "content": "x", "attachments": [attachment]}
+    made = http.post("/threads", json={"messages": [message]}).json()
+    assert made["tool_resources"] == {"code_interpreter": {"file_ids": [file_id]}}
+
+
+@pytest.mark.assertion(68)
+def test_modify_metadata_leaves_the_resources(
+    http: httpx2.Client, server: Running, project: str
+) -> None:
+    resources = {"code_interpreter": {"file_ids": [server.seed_file(project)]}}
+    made = http.post("/threads", json={"tool_resources": resources}).json()
+    changed = http.post(f"/threads/{made['id']}", json={"metadata": {"a": "1"}}).json()
+    assert changed == {**made, "metadata": {"a": "1"}}
+    assert changed["tool_resources"] == resources
+    cleared = http.post(f"/threads/{made['id']}", json={"tool_resources": None}).json()
+    assert cleared == {**changed, "tool_resources": {}}
+
+
+@pytest.mark.assertion(69)
+def test_an_unknown_thread_is_told_apart_from_a_bad_id(http: httpx2.Client) -> None:
+    error = error_of(http.get("/threads/thread_nobody"), 404)
+    assert error["message"] == "No thread found with id 'thread_nobody'."
+    error = error_of(http.get("/threads/undefined"))
+    assert error["message"] == (
+        "Invalid 'thread_id': 'undefined'. Expected an ID that begins with 'thread'."
+    )
+
+
+@pytest.mark.assertion(70)
+def test_a_deleted_thread_is_gone_with_all_below_it(sdk: openai.OpenAI) -> None:
+    made = sdk.beta.threads.create(messages=[{"role": "user", "content": "x"}])
+    [message] = sdk.beta.threads.messages.list(made.id).data
+    gone = sdk.beta.threads.delete(made.id)
+    assert gone.model_dump() == {"id": made.id, "object": "thread.deleted", "deleted": True}
+    for ask in (
+        lambda: sdk.beta.threads.retrieve(made.id),
+        lambda: sdk.beta.threads.messages.list(made.id),
+        lambda: sdk.beta.threads.messages.retrieve(message.id, thread_id=made.id),
+        lambda: sdk.beta.threads.messages.create(made.id, role="user", content="x"),
+        lambda: sdk.beta.threads.runs.list(made.id),
+        lambda: sdk.beta.threads.delete(made.id),
+    ):
+        with pytest.raises(openai.NotFoundError, match="No thread found with id"):
+            ask()
+
+
+def test_a_deleted_thread_lets_go_of_its_run(
+    http: httpx2.Client, server: Running, project: str
+) -> None:
+    thread_id = http.post("/threads").json()["id"]
+    run_id = server.seed_run(thread_id, project)
+    assert http.delete(f"/threads/{thread_id}").status_code == 200
+    assert server.job(run_id) is None
+
+
+@pytest.mark.assertion(71)
+def test_threads_can_be_listed(http: httpx2.Client) -> None:
+    made = [http.post("/threads").json()["id"] for _ in range(3)]
+    page = http.get("/threads", params={"limit": 2}).json()
+    assert [item["id"] for item in page["data"]] == made[:0:-1]
+    assert page["has_more"] is True
+
+
+@pytest.mark.assertion(72)
+def test_a_bad_message_means_no_thread(http: httpx2.Client) -> None:
+    messages = [{"role": "system", "content": "x"}]
+    error = error_of(http.post("/threads", json={"messages": messages}))
+    assert (error["param"] or "").startswith("messages[0]")
+    missing = [{"role": "user", "content": "x", "attachments": [{"file_id": "file-nope"}]}]
+    error_of(http.post("/threads", json={"messages": missing}), 404)
+    assert http.get("/threads").json()["data"] == []

@@ -1,0 +1,10 @@
+"""What all tests share: the marker that ties a test to an assertion of the specification."""
+
+import pytest
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Register our markers; unknown ones are errors."""
+    config.addinivalue_line(
+        "markers", "assertion(number, ...): the assertions of SPEC section 15 that a test proves"
+    )
