@@ -1,0 +1,1 @@
+"""The engine floor: claims jobs, drives runs, keeps and tails their logs."""

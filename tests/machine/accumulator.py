@@ -1,0 +1,98 @@
+"""What clients' accumulators accept: the official Python one itself, and the stricter rules of
+the Node one (CLIENTS: openai-node 7)."""
+
+from collections.abc import Sequence
+from typing import Any, cast
+
+import msgspec
+from openai import AssistantEventHandler
+from openai._models import construct_type
+from openai.types.beta import AssistantStreamEvent
+
+from understudy.wire.events import STREAM_ENDS, Event
+
+_STEP_ENDS = frozenset({"completed", "failed", "cancelled", "expired"})
+_MESSAGE_ENDS = frozenset({"completed", "incomplete"})
+
+
+def streams(events: Sequence[Event]) -> list[list[Event]]:
+    """A run's log as the streams that a client sees: each ends where a stream ends."""
+    result: list[list[Event]] = [[]]
+    for event in events:
+        result[-1].append(event)
+        if event.name in STREAM_ENDS:
+            result.append([])
+    return [stream for stream in result if stream]
+
+
+def accepts(events: Sequence[Event]) -> None:
+    """Raises when a client would."""
+    for stream in streams(events):
+        handler = AssistantEventHandler()
+        strict = StrictClient()
+        for event in stream:
+            data = msgspec.json.decode(msgspec.json.encode(event.data))
+            strict.hear(event.name, data)
+            typed = construct_type(
+                type_=cast(Any, AssistantStreamEvent), value={"event": event.name, "data": data}
+            )
+            handler._emit_sse_event(cast(AssistantStreamEvent, typed))
+
+
+class StrictClient:
+    """The checks of the Node SDK's AssistantStream, one stream long."""
+
+    def __init__(self) -> None:
+        self._seen: set[str] = set()
+        self._step: str | None = None
+        self._message: str | None = None
+        self._texts: dict[str, dict[int, str]] = {}
+
+    def hear(self, name: str, data: dict[str, Any]) -> None:
+        """One event."""
+        if name.startswith("thread.run.step."):
+            self._hear_step(name.removeprefix("thread.run.step."), data)
+        elif name.startswith("thread.message."):
+            self._hear_message(name.removeprefix("thread.message."), data)
+
+    def _hear_step(self, what: str, data: dict[str, Any]) -> None:
+        if what == "created":
+            assert self._step is None, "a step is created while another is open"
+            assert data["id"] not in self._seen, "a step is created twice"
+            self._seen.add(data["id"])
+            self._step = data["id"]
+            if data["type"] == "tool_calls":
+                assert data["step_details"]["tool_calls"] == []
+        elif what == "delta":
+            assert data["id"] == self._step, "a delta of a step that is not the open one"
+            assert "id" not in data["delta"]
+            for call in data["delta"]["step_details"]["tool_calls"]:
+                assert isinstance(call["index"], int)
+        elif what in _STEP_ENDS:
+            assert self._step in (data["id"], None), "a step ends that is not the open one"
+            self._step = None
+            self._seen.add(data["id"])
+
+    def _hear_message(self, what: str, data: dict[str, Any]) -> None:
+        if what == "created":
+            assert self._message is None, "a message is created while another is open"
+            assert data["id"] not in self._seen, "a message is created twice"
+            assert data["content"] == []
+            self._seen.add(data["id"])
+            self._message = data["id"]
+        elif what == "delta":
+            assert data["id"] == self._message, "a delta of a message that is not the open one"
+            texts = self._texts.setdefault(data["id"], {})
+            for part in data["delta"]["content"]:
+                assert part["index"] <= len(texts), "an index was left out"
+                text = part["text"]["value"] if part["type"] == "text" else part["refusal"]
+                texts[part["index"]] = texts.get(part["index"], "") + text
+        elif what in _MESSAGE_ENDS:
+            assert self._message in (data["id"], None)
+            self._message = None
+            streamed = self._texts.get(data["id"], {})
+            assert len(data["content"]) >= len(streamed), "streamed parts are missing at the end"
+            for index, text in streamed.items():
+                part = data["content"][index]
+                whole = part["text"]["value"] if part["type"] == "text" else part["refusal"]
+                assert whole == text, "the deltas are not the message"

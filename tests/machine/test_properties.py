@@ -1,0 +1,249 @@
+"""The properties of ARCHITECTURE 3.6 over random happenings, and over the SDK's accumulator."""
+
+from collections import Counter
+from typing import Any, get_args
+
+import msgspec
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tests.machine.accumulator import accepts
+from tests.machine.play import ALL_TOOLS, FUNCTIONS, NOW, Play
+from understudy.machine.happenings import (
+    CallModel,
+    CancelAsked,
+    Claimed,
+    DeadlinePassed,
+    Happening,
+    ModelFailed,
+    Move,
+    OutputsSubmitted,
+    Reclaimed,
+    Rest,
+    RunTool,
+)
+from understudy.machine.run import ACTIVE, TERMINAL, TRANSITIONS, Illegal, apply
+from understudy.wire.chat import ChatUsage, ChunkDelta, ChunkFunction, ChunkToolCall
+from understudy.wire.runs import Run, RunStatus
+from understudy.wire.steps import Step, StepFunctionCall, ToolCallsDetails
+
+SEQUENCES = 10_000
+
+_texts = st.sampled_from(["Hello", " world", "é🙂", "\n"]).map(
+    lambda text: ChunkDelta(content=text)
+)
+_refusals = st.just(ChunkDelta(refusal="I cannot."))
+_calls = st.builds(
+    lambda index, id, name, arguments: ChunkDelta(
+        tool_calls=[
+            ChunkToolCall(
+                index=index, id=id, function=ChunkFunction(name=name, arguments=arguments)
+            )
+        ]
+    ),
+    st.sampled_from([None, 0, 0, 1]),
+    st.sampled_from([None, "a", "b"]),
+    st.sampled_from([None, "get_weather", "get_time", "code_interpreter", "nonsense"]),
+    st.sampled_from(["", "{}", '{"city":', '"Oslo"}']),
+)
+_pieces = st.lists(st.one_of(_texts, _texts, _refusals, _calls, _calls), max_size=5)
+_usage = st.sampled_from([None, ChatUsage(prompt_tokens=11, completion_tokens=3)])
+_ops = st.one_of(
+    st.tuples(st.just("turn"), _pieces, st.sampled_from(["stop", "tool_calls", "stop"]), _usage),
+    st.tuples(st.just("turn"), _pieces, st.sampled_from(["length", "content_filter"]), _usage),
+    st.tuples(st.just("hear"), _pieces),
+    st.sampled_from([("claim",), ("claim",), ("tool",), ("submit",), ("submit",), ("reclaim",)]),
+    st.sampled_from([("cancel",), ("deadline",), ("fail",), ("exhaust",), ("tool off",)]),
+)
+_scripts = st.lists(_ops, max_size=20)
+
+
+def perform(play: Play, op: tuple[Any, ...]) -> None:
+    """One thing that happens; Illegal where it cannot."""
+    match op:
+        case ("turn", pieces, finish, usage):
+            if play.turn is None and isinstance(play.next, CallModel):
+                play.hear(pieces)
+            if play.turn is not None:
+                play.end_turn(finish, usage)
+        case ("hear", pieces):
+            if play.turn is None and isinstance(play.next, CallModel):
+                play.hear(pieces)
+        case ("claim",):
+            play.claim()
+        case ("reclaim",):
+            play.reclaim()
+        case ("tool",) | ("tool off",):
+            if isinstance(play.next, RunTool):
+                play.tool(works=op == ("tool",))
+        case ("submit",):
+            play.submit()
+        case ("cancel",):
+            play.stop(CancelAsked)
+        case ("deadline",):
+            play.stop(DeadlinePassed)
+        case ("fail",):
+            play.stop(ModelFailed)
+        case ("exhaust",):
+            if play.turn is None and isinstance(play.next, CallModel):
+                play.exhaust()
+
+
+def statuses(move: Move) -> list[str]:
+    """The run statuses that a move announces."""
+    return [event.data.status for event in move.events if isinstance(event.data, Run)]
+
+
+def check_move(before: str, happening: Happening | None, move: Move) -> None:
+    """What holds for every single move."""
+    run, private = move.state.run, move.state.private
+    announced = statuses(move)
+    if happening is not None:
+        changed = run.status != before or isinstance(happening, Claimed)
+        assert bool(announced) == changed, "a status change comes with its event, and only it"
+        assert run.status in TRANSITIONS[before][type(happening)]  # type: ignore[index]
+    assert all(name == f"thread.run.{status}" for name, status in _run_events(move) if name)
+    if announced:
+        assert announced[-1] == run.status
+    if run.status == "requires_action":
+        assert run.required_action is not None
+        assert move.state.step is not None, "the calls wait in an open step"
+        assert all(call.name != "code_interpreter" for call in private.pending)
+    else:
+        assert run.required_action is None
+    if run.status in TERMINAL:
+        assert isinstance(move.next, Rest)
+        assert (move.state.step, move.state.message) == (None, None)
+        assert private.pending == []
+        assert run.usage is not None
+
+
+def _run_events(move: Move) -> list[tuple[str, str]]:
+    return [
+        (event.name, event.data.status)
+        for event in move.events
+        if isinstance(event.data, Run) and event.name != "thread.run.created"
+    ]
+
+
+def check_play(play: Play) -> None:
+    """What holds for the whole log."""
+    ends = [name for name in play.names if name.removeprefix("thread.run.") in TERMINAL]
+    assert len(ends) <= 1
+    if ends:
+        assert play.names[-1] == ends[0], "nothing after the end"
+        assert_sums_are_equal(play)
+    created = Counter(
+        event.data.id  # type: ignore[attr-defined]
+        for event in play.events
+        if event.name in ("thread.run.step.created", "thread.message.created")
+    )
+    assert all(times == 1 for times in created.values()), "ids are never created again"
+
+
+def assert_sums_are_equal(play: Play) -> None:
+    """The run's usage is the sum of its steps', when every turn made a step."""
+    steps = [
+        msgspec.json.decode(body, type=tuple[Step, object])[0]
+        for id, body in play.stored.items()
+        if id.startswith("step_")
+    ]
+    assert all(step.status != "in_progress" for step in steps)
+    usage = play.state.run.usage
+    assert usage is not None
+    total = sum(step.usage.total_tokens for step in steps if step.usage is not None)
+    assert total <= usage.total_tokens == usage.prompt_tokens + usage.completion_tokens
+
+
+def play_script(script: list[tuple[Any, ...]], tools: list[Any], *, parallel: bool) -> Play:
+    """Play a script; what is illegal changes nothing."""
+    play = Play.start(tools, parallel=parallel)
+    for op in script:
+        state = play.state
+        try:
+            perform(play, op)
+        except Illegal as illegal:
+            assert play.state is state, "an illegal happening changes nothing"
+            assert illegal.status == state.run.status
+    return play
+
+
+@settings(max_examples=SEQUENCES, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(script=_scripts, with_code=st.booleans(), parallel=st.booleans())
+def test_every_sequence_keeps_the_properties(
+    script: list[tuple[Any, ...]], with_code: bool, parallel: bool
+) -> None:
+    play = play_script(script, ALL_TOOLS if with_code else FUNCTIONS, parallel=parallel)
+    for before, happening, move in play.moves:
+        check_move(before, happening, move)
+    check_play(play)
+    if not parallel:
+        action = play.state.run.required_action
+        assert action is None or len(action.submit_tool_outputs.tool_calls) == 1
+
+
+@settings(max_examples=2_000, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(script=_scripts, with_code=st.booleans())
+def test_a_reload_gives_the_same_next_action(
+    script: list[tuple[Any, ...]], with_code: bool
+) -> None:
+    play = play_script(script, ALL_TOOLS if with_code else FUNCTIONS, parallel=True)
+    reloaded = play.reload()
+    assert reloaded == play.state
+    if play.state.run.status not in ("queued", "in_progress"):
+        return
+    happening = Reclaimed(now=NOW, spare_id="step_next", reclaims=1)
+    assert apply(reloaded, happening) == apply(play.state, happening)
+
+
+@settings(max_examples=2_000, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(script=_scripts, with_code=st.booleans())
+def test_outputs_once_recorded_are_never_lost(
+    script: list[tuple[Any, ...]], with_code: bool
+) -> None:
+    play = Play.start(ALL_TOOLS if with_code else FUNCTIONS)
+    recorded: dict[str, str] = {}
+    for op in script:
+        try:
+            if op == ("submit",):
+                recorded |= play.submit()
+            else:
+                perform(play, op)
+        except Illegal:
+            continue
+    stored = {
+        call.id: call.function.output
+        for id, body in play.stored.items()
+        if id.startswith("step_")
+        for details in [msgspec.json.decode(body, type=tuple[Step, object])[0].step_details]
+        if isinstance(details, ToolCallsDetails)
+        for call in details.tool_calls
+        if isinstance(call, StepFunctionCall)
+    }
+    assert recorded.items() <= stored.items()
+
+
+@settings(max_examples=1_000, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(script=_scripts, with_code=st.booleans(), parallel=st.booleans())
+def test_the_official_accumulator_accepts_every_path(
+    script: list[tuple[Any, ...]], with_code: bool, parallel: bool
+) -> None:
+    play = play_script(script, ALL_TOOLS if with_code else FUNCTIONS, parallel=parallel)
+    accepts(play.events)
+
+
+@pytest.mark.parametrize("status", sorted(ACTIVE | TERMINAL))
+def test_the_table_has_a_row_for_every_status(status: RunStatus) -> None:
+    assert status in TRANSITIONS
+    assert set(TRANSITIONS) == set(get_args(RunStatus))
+
+
+def test_every_state_that_is_active_can_be_cancelled_and_expire() -> None:
+    for status in ACTIVE:
+        assert {CancelAsked, DeadlinePassed} <= set(TRANSITIONS[status])  # type: ignore[index]
+
+
+def test_only_requires_action_takes_outputs() -> None:
+    takers = [status for status, row in TRANSITIONS.items() if OutputsSubmitted in row]
+    assert takers == ["requires_action"]
