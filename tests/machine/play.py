@@ -15,7 +15,6 @@ from understudy.machine.begin import begin
 from understudy.machine.deltas import Turn
 from understudy.machine.happenings import (
     BudgetExhausted,
-    CallModel,
     CancelAsked,
     Claimed,
     DeadlinePassed,

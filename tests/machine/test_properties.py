@@ -1,6 +1,7 @@
 """The properties of ARCHITECTURE 3.6 over random happenings, and over the SDK's accumulator."""
 
 from collections import Counter
+from collections.abc import Callable
 from typing import Any, get_args
 
 import msgspec
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 
 from tests.machine.accumulator import accepts
 from tests.machine.play import ALL_TOOLS, FUNCTIONS, NOW, Play
+from understudy.machine import toolbox
 from understudy.machine.happenings import (
     CallModel,
     CancelAsked,
@@ -60,34 +62,34 @@ _scripts = st.lists(_ops, max_size=20)
 
 
 def perform(play: Play, op: tuple[Any, ...]) -> None:
-    """One thing that happens; Illegal where it cannot."""
+    """One thing that happens; Illegal where it cannot. The model and the tools speak only when
+    they were asked."""
+    is_asked = play.turn is None and isinstance(play.next, CallModel)
     match op:
         case ("turn", pieces, finish, usage):
-            if play.turn is None and isinstance(play.next, CallModel):
+            if is_asked:
                 play.hear(pieces)
             if play.turn is not None:
                 play.end_turn(finish, usage)
-        case ("hear", pieces):
-            if play.turn is None and isinstance(play.next, CallModel):
-                play.hear(pieces)
-        case ("claim",):
-            play.claim()
-        case ("reclaim",):
-            play.reclaim()
-        case ("tool",) | ("tool off",):
-            if isinstance(play.next, RunTool):
-                play.tool(works=op == ("tool",))
-        case ("submit",):
-            play.submit()
-        case ("cancel",):
-            play.stop(CancelAsked)
-        case ("deadline",):
-            play.stop(DeadlinePassed)
-        case ("fail",):
-            play.stop(ModelFailed)
-        case ("exhaust",):
-            if play.turn is None and isinstance(play.next, CallModel):
-                play.exhaust()
+        case ("hear", pieces) if is_asked:
+            play.hear(pieces)
+        case ("exhaust",) if is_asked:
+            play.exhaust()
+        case ("tool" | "tool off",) if isinstance(play.next, RunTool):
+            play.tool(works=op == ("tool",))
+        case (name,) if name in ALWAYS:
+            ALWAYS[name](play)
+
+
+# What comes from outside, at any time.
+ALWAYS: dict[str, Callable[[Play], object]] = {
+    "claim": Play.claim,
+    "reclaim": Play.reclaim,
+    "submit": Play.submit,
+    "cancel": lambda play: play.stop(CancelAsked),
+    "deadline": lambda play: play.stop(DeadlinePassed),
+    "fail": lambda play: play.stop(ModelFailed),
+}
 
 
 def statuses(move: Move) -> list[str]:
@@ -109,7 +111,10 @@ def check_move(before: str, happening: Happening | None, move: Move) -> None:
     if run.status == "requires_action":
         assert run.required_action is not None
         assert move.state.step is not None, "the calls wait in an open step"
-        assert all(call.name != "code_interpreter" for call in private.pending)
+        built_in = toolbox.built_in(run.tools)
+        assert all(call.name not in built_in for call in private.pending)
+        required = run.required_action.submit_tool_outputs.tool_calls
+        assert {call.function.name for call in required} <= set(toolbox.functions(run.tools))
     else:
         assert run.required_action is None
     if run.status in TERMINAL:

@@ -92,9 +92,7 @@ def _end(driver: Driver, key: str, attempt: int, outcome: str) -> Statement:
     )
 
 
-async def _stream(
-    driver: Driver, request: ChatRequest, call_id: str, pending: Move | None
-) -> None:
+async def _stream(driver: Driver, request: ChatRequest, call_id: str, pending: Move | None) -> None:
     """One attempt, from the request to the end of its stream."""
     chunks = driver.app.model.stream(request, call_id=call_id)
     try:

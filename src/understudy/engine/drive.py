@@ -108,7 +108,7 @@ class Driver:
             await self._go(await self._begin(was_leased))
         except (Interrupted, Conflict, Stopped) as stop:
             await self._interrupted(stop)
-        except Exception as bug:
+        except Exception as bug:  # noqa: BLE001 (a bug of ours fails its run, no other)
             await self._crashed(bug)
 
     async def _go(self, move: Move | None) -> None:
@@ -121,9 +121,12 @@ class Driver:
                     await self.commit(move)
                     move = await self._tool(move.next)
                 case Wait():
-                    await self.commit(move, changes.rest_job(
-                        self.lease.id, fence=self.lease.fence, due_at=move.next.until
-                    ))
+                    await self.commit(
+                        move,
+                        changes.rest_job(
+                            self.lease.id, fence=self.lease.fence, due_at=move.next.until
+                        ),
+                    )
                     return
                 case Rest():
                     await self.commit(move, self._delete_job())
@@ -147,8 +150,9 @@ class Driver:
         if was_leased:
             partial = await self._partial()
             reclaims = self.lease.job.reclaims
-            return self.apply(Reclaimed(now=now, partial=partial, reclaims=reclaims,
-                                        spare_id=self.new_id("step")))
+            return self.apply(
+                Reclaimed(now=now, partial=partial, reclaims=reclaims, spare_id=self.new_id("step"))
+            )
         return self.apply(Claimed(now=now, spare_id=self.new_id("step")))
 
     async def _turn(self, move: Move) -> Move:
@@ -233,9 +237,7 @@ class Driver:
         """The machine's answer, from the committed state."""
         return apply(self.state, happening)
 
-    async def commit(
-        self, move: Move | None, *more: Statement, cancelled_ok: bool = False
-    ) -> None:
+    async def commit(self, move: Move | None, *more: Statement, cancelled_ok: bool = False) -> None:
         """Make a move true, then visible. Finished even when this task is cancelled.
 
         Raises Conflict when the lease is lost or a cancel was asked; then nothing changed.

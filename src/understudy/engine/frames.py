@@ -32,7 +32,11 @@ def stored(event: Event, shown: bytes) -> bytes:
     if not isinstance(event.data, Run):
         return shown
     slim = replace(
-        event.data, instructions="", tools=[], tool_resources=ToolResources(), response_format="auto"
+        event.data,
+        instructions="",
+        tools=[],
+        tool_resources=ToolResources(),
+        response_format="auto",
     )
     return b"event: %b%b%b\n\n" % (event.name.encode(), _STORED_RUN, _encode(slim))
 

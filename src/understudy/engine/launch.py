@@ -40,9 +40,7 @@ class Launch:
     def statements(self) -> list[Statement]:
         """Everything of the run and its job; the door adds what else belongs to its call."""
         job, now = self.job, self.app.world.now()
-        result = record.statements(
-            self.move, self.versions, project=job.project, created_at=now
-        )
+        result = record.statements(self.move, self.versions, project=job.project, created_at=now)
         result.insert(0, self._job_statement(now))
         result.append(self._events_statement(now))
         if job.lease_owner is not None:

@@ -66,9 +66,7 @@ class Versions:
             self._known[write.object.id] = self._known.get(write.object.id, 0) + 1
 
 
-async def load_state(
-    store: Store, project: str, run_id: str, versions: Versions
-) -> State | None:
+async def load_state(store: Store, project: str, run_id: str, versions: Versions) -> State | None:
     """The run with what it has open; None when it is gone."""
     record = await store.get("run", project, run_id)
     if record is None:
@@ -191,5 +189,3 @@ def _joined(kind: str, whole: str) -> Content:
 
 def _parent(object: Run | Step | Message) -> str:
     return object.run_id if isinstance(object, Step) else object.thread_id
-
-

@@ -20,7 +20,6 @@ from understudy.engine.log import LiveLog
 from understudy.engine.record import Versions
 from understudy.machine.happenings import State
 from understudy.store import Unavailable, changes
-from understudy.store.records import Job
 
 _log = structlog.get_logger()
 

@@ -85,9 +85,7 @@ def _tool_resources(body: CreateRun | CreateThreadAndRun, assistant: Assistant) 
     )
 
 
-def _response_format(
-    body: CreateRun | CreateThreadAndRun, assistant: Assistant
-) -> ResponseFormat:
+def _response_format(body: CreateRun | CreateThreadAndRun, assistant: Assistant) -> ResponseFormat:
     """`none` is what renderings of 2024 called `auto` (SPEC 7.1)."""
     chosen = given(body.response_format, assistant.response_format)
     return "auto" if chosen == "none" else chosen

@@ -320,4 +320,3 @@ class Turn:
         written = sum(tokens.count("".join(part.pieces)) for part in self._parts)
         called = sum(tokens.count(call.name + "".join(call.arguments)) for call in self._calls)
         return written + called
-

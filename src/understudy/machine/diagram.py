@@ -11,8 +11,10 @@ def mermaid() -> str:
         for happening, afters in row.items():
             for after in afters:
                 causes.setdefault(after, []).append(happening.__name__)
-        for after in sorted(causes):
-            if after != before:
-                lines.append(f"    {before} --> {after}: {', '.join(causes[after])}")
+        lines += [
+            f"    {before} --> {after}: {', '.join(causes[after])}"
+            for after in sorted(causes)
+            if after != before
+        ]
     lines += [f"    {status} --> [*]" for status in sorted(TERMINAL)]
     return "\n".join(lines) + "\n"

@@ -63,5 +63,3 @@ def message_private(message: Message, turn: int | None = None) -> MessagePrivate
     for attachment in message.attachments:
         size += tokens.count(attachment.file_id) * 2
     return MessagePrivate(tokens=size, turn=turn)
-
-

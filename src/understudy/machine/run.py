@@ -291,5 +291,3 @@ def _stop(draft: Draft, status: RunStatus) -> Next:
 def _end(draft: Draft, status: RunStatus) -> Next:
     draft.end(status)
     return Rest()
-
-

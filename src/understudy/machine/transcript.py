@@ -131,10 +131,10 @@ def prompt_budget(run: Run, private: RunPrivate, own_tokens: int, context_tokens
 
 def exhausted(run: Run, private: RunPrivate) -> str | None:
     """The budget that leaves no room for another turn, if one does."""
-    if run.max_completion_tokens is not None:
-        if private.completion_tokens >= run.max_completion_tokens:
-            return "max_completion_tokens"
-    if run.max_prompt_tokens is not None and private.prompt_tokens >= run.max_prompt_tokens:
+    completion, prompt = run.max_completion_tokens, run.max_prompt_tokens
+    if completion is not None and private.completion_tokens >= completion:
+        return "max_completion_tokens"
+    if prompt is not None and private.prompt_tokens >= prompt:
         return "max_prompt_tokens"
     return None
 

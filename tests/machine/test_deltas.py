@@ -1,0 +1,286 @@
+"""One model turn: which call a fragment belongs to, what streams live, and what it ends in."""
+
+import pytest
+
+from tests.machine.play import ALL_TOOLS, FUNCTIONS, NOW, Play, chunk
+from understudy import limits
+from understudy.machine.deltas import TooMuch, Turn
+from understudy.machine.happenings import CallsBegan, ModelSpoke, TextBegan, TextEnded
+from understudy.wire.chat import (
+    ChatChunk,
+    ChatUsage,
+    ChunkDelta,
+    ChunkFunction,
+    ChunkToolCall,
+)
+from understudy.wire.events import Event
+from understudy.wire.messages import RefusalContent, TextContent
+from understudy.wire.steps import StepDelta, StepFunctionCall, ToolCallsDetails
+from understudy.wire.tools import Tool
+
+
+def turn(tools: list[Tool] = FUNCTIONS, *, parallel: bool = True) -> Turn:
+    play = Play.start(tools, parallel=parallel)
+    return Turn(play.state.run, prompt_tokens=7, new_id=play.new_id)
+
+
+def call(
+    name: str | None = None,
+    arguments: str | None = None,
+    *,
+    id: str | None = None,
+    index: int | None = None,
+    extra: dict[str, object] | None = None,
+) -> ChatChunk:
+    fragment = ChunkToolCall(
+        index=index,
+        id=id,
+        function=ChunkFunction(name=name, arguments=arguments),
+        extra_content=extra,
+    )
+    return chunk(ChunkDelta(tool_calls=[fragment]))
+
+
+def text(piece: str) -> ChatChunk:
+    return chunk(ChunkDelta(content=piece))
+
+
+def result(chunks: list[ChatChunk], tools: list[Tool] = FUNCTIONS) -> ModelSpoke:
+    one = turn(tools)
+    for item in chunks:
+        one.feed(item, NOW)
+    one.finish(NOW)
+    return one.spoke(NOW, "step_spare")
+
+
+def made(chunks: list[ChatChunk]) -> list[tuple[str, str]]:
+    return [(one.name, one.arguments) for one in result(chunks).calls]
+
+
+# The four rules of LIBS section 1, and what providers make of them.
+
+
+def test_a_seen_id_goes_to_its_call() -> None:
+    chunks = [
+        call("get_weather", "", id="a", index=0),
+        call("get_time", "", id="b", index=1),
+        call(None, '{"x":1}', id="a", index=0),
+    ]
+    assert made(chunks) == [("get_weather", '{"x":1}'), ("get_time", "")]
+
+
+def test_a_new_id_on_a_used_index_is_a_new_call() -> None:
+    """Ollama says index 0 for every parallel call (ollama#15457)."""
+    chunks = [
+        call("get_weather", '{"city":"Oslo"}', id="a", index=0),
+        call("get_time", "{}", id="b", index=0),
+    ]
+    assert made(chunks) == [("get_weather", '{"city":"Oslo"}'), ("get_time", "{}")]
+
+
+def test_an_index_without_id_is_the_call_at_that_index() -> None:
+    chunks = [
+        call("get_weather", "", index=0),
+        call("get_time", "", index=1),
+        call(None, "{}", index=0),
+        call(None, "[]", index=1),
+    ]
+    assert made(chunks) == [("get_weather", "{}"), ("get_time", "[]")]
+
+
+def test_neither_id_nor_index_is_the_call_being_streamed() -> None:
+    chunks = [call("get_weather", '{"a"'), call(None, ":1}")]
+    assert made(chunks) == [("get_weather", '{"a":1}')]
+
+
+def test_a_name_without_id_or_index_is_a_new_call() -> None:
+    """Gemini sends every call whole in its own chunk, with what must go back."""
+    chunks = [
+        call("get_weather", "{}", extra={"google": {"thought_signature": "s1"}}),
+        call("get_time", "{}", extra={"google": {"thought_signature": "s2"}}),
+    ]
+    calls = result(chunks).calls
+    assert [one.name for one in calls] == ["get_weather", "get_time"]
+    assert [one.extra for one in calls] == [
+        {"google": {"thought_signature": "s1"}},
+        {"google": {"thought_signature": "s2"}},
+    ]
+
+
+def test_a_wrong_index_on_the_first_delta_does_not_split_the_call() -> None:
+    """agno#8880: the first delta says index 1, the next ones 0, and have no id."""
+    chunks = [call("get_weather", "", id="a", index=1), call(None, "{}", index=0)]
+    assert made(chunks) == [("get_weather", "{}")]
+
+
+def test_the_wrapper_for_parallel_calls_does_not_leak() -> None:
+    arguments = (
+        '{"tool_uses":[{"recipient_name":"functions.get_weather","parameters":{"city":"Oslo"}},'
+        '{"recipient_name":"functions.get_time","parameters":{}}]}'
+    )
+    chunks = [call("multi_tool_use.parallel", arguments, id="a", index=0)]
+    assert made(chunks) == [("get_weather", '{"city":"Oslo"}'), ("get_time", "{}")]
+
+
+@pytest.mark.parametrize("arguments", ["", "[]", '{"tool_uses":[1]}', '{"tool_uses":[]}'])
+def test_a_broken_wrapper_stays_a_call_that_is_answered_with_an_error(arguments: str) -> None:
+    chunks = [call("multi_tool_use.parallel", arguments, id="a", index=0)]
+    assert made(chunks) == [("multi_tool_use.parallel", arguments)]
+
+
+def test_invalid_arguments_pass_through_unchanged() -> None:
+    assert made([call("get_weather", '{"city": Oslo', id="a", index=0)]) == [
+        ("get_weather", '{"city": Oslo')
+    ]
+
+
+# What streams live.
+
+
+def shown(said: list[object]) -> list[str]:
+    return [one.name if isinstance(one, Event) else type(one).__name__ for one in said]
+
+
+def test_the_first_text_delta_has_annotations_and_the_next_has_not() -> None:
+    one = turn()
+    first = one.feed(text("Hel"), NOW)
+    assert shown(list(first)) == ["TextBegan", "thread.message.delta"]
+    assert isinstance(first[0], TextBegan)
+    second = one.feed(text("lo"), NOW)
+    assert shown(list(second)) == ["thread.message.delta"]
+    assert one.content() == result([text("Hello")]).content
+
+
+def test_text_is_complete_before_calls_begin() -> None:
+    one = turn()
+    one.feed(text("Let me look."), NOW)
+    said = one.feed(call("get_weather", "{}", id="a", index=0), NOW)
+    assert shown(list(said)) == [
+        "TextEnded",
+        "CallsBegan",
+        "thread.run.step.delta",
+        "thread.run.step.delta",
+    ]
+    assert isinstance(said[0], TextEnded) and isinstance(said[1], CallsBegan)
+
+
+def test_text_after_calls_has_no_place() -> None:
+    one = turn()
+    one.feed(call("get_weather", "{}", id="a", index=0), NOW)
+    assert one.feed(text("late"), NOW) == []
+
+
+def test_fragments_of_one_call_stay_together_when_the_provider_interleaves() -> None:
+    one = turn()
+    said: list[object] = []
+    for item in (
+        call("get_weather", '{"a', id="a", index=0),
+        call("get_time", '{"b', id="b", index=1),
+        call(None, '":1}', index=0),
+        call(None, '":2}', index=1),
+    ):
+        said += one.feed(item, NOW)
+    said += one.finish(NOW)
+    assert deltas(said) == [
+        (0, "get_weather", ""),
+        (0, None, '{"a'),
+        (0, None, '":1}'),
+        (1, "get_time", ""),
+        (1, None, '{"b":2}'),
+    ]
+
+
+def deltas(said: list[object]) -> list[tuple[object, object, object]]:
+    """(index, name, arguments) of every function delta."""
+    found: list[tuple[object, object, object]] = []
+    for one in said:
+        if isinstance(one, Event) and isinstance(one.data, StepDelta):
+            details = one.data.delta.step_details
+            assert isinstance(details, ToolCallsDetails)
+            for item in details.tool_calls:
+                assert isinstance(item, StepFunctionCall)
+                name = item.function.name if isinstance(item.function.name, str) else None
+                found.append((item.index, name, item.function.arguments))
+    return found
+
+
+def test_functions_wait_where_a_built_in_tool_could_follow() -> None:
+    one = turn(ALL_TOOLS)
+    assert one.feed(call("get_weather", "{}", id="a", index=0), NOW) == []
+
+
+def test_an_unknown_function_is_not_shown() -> None:
+    assert turn().feed(call("nonsense", "{}", id="a", index=0), NOW) == []
+
+
+def test_only_one_call_is_kept_when_parallel_calls_are_off() -> None:
+    one = turn(parallel=False)
+    one.feed(call("get_weather", "{}", id="a", index=0), NOW)
+    one.feed(call("get_time", "{}", id="b", index=1), NOW)
+    assert one.finish(NOW) == []
+    assert [made.name for made in one.spoke(NOW, "s").calls] == ["get_weather"]
+
+
+# How a turn ends.
+
+
+def test_a_model_that_says_nothing_leaves_an_empty_message() -> None:
+    one = turn()
+    one.feed(chunk(finish="stop"), NOW)
+    assert shown(list(one.finish(NOW))) == ["TextBegan", "thread.message.delta"]
+    assert [part.text.value for part in one.content() if isinstance(part, TextContent)] == [""]
+
+
+def test_a_refusal_is_a_part_of_its_own() -> None:
+    spoke = result([chunk(ChunkDelta(refusal="I ")), chunk(ChunkDelta(refusal="cannot."))])
+    assert spoke.content == [RefusalContent(refusal="I cannot.")]
+
+
+def test_stop_with_calls_is_a_call_turn() -> None:
+    """Gemini says `stop` after tool calls."""
+    spoke = result([call("get_weather", "{}", id="a", index=0), chunk(finish="stop")])
+    assert [one.name for one in spoke.calls] == ["get_weather"]
+
+
+def test_length_after_whole_calls_is_a_call_turn() -> None:
+    whole = result([call("get_weather", "{}", id="a", index=0), chunk(finish="length")])
+    assert whole.finish == "tool_calls"
+    cut = result([call("get_weather", '{"ci', id="a", index=0), chunk(finish="length")])
+    assert cut.finish == "length"
+    nothing = result([call("get_weather", "", id="a", index=0), chunk(finish="length")])
+    assert nothing.finish == "length"
+
+
+def test_usage_is_the_providers_where_it_gives_one() -> None:
+    usage = ChatChunk(usage=ChatUsage(prompt_tokens=100, completion_tokens=20))
+    spoke = result([text("Hi"), usage])
+    assert (spoke.usage.prompt_tokens, spoke.usage.completion_tokens) == (100, 20)
+    assert spoke.usage.total_tokens == 120
+    assert not spoke.estimated
+
+
+def test_missing_usage_is_counted_and_marked() -> None:
+    spoke = result([text("hello world"), call("get_weather", "{}", id="a", index=0)])
+    assert spoke.estimated
+    assert spoke.usage.prompt_tokens == 7
+    assert spoke.usage.completion_tokens > 2
+
+
+def test_empty_chunks_say_nothing() -> None:
+    one = turn()
+    assert one.feed(ChatChunk(), NOW) == []
+    assert one.feed(ChatChunk(choices=[]), NOW) == []
+    assert one.feed(chunk(), NOW) == []
+    assert not one.has_spoken
+
+
+# Bounds.
+
+
+def test_a_turn_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "MODEL_OUTPUT_CHARS", 10)
+    with pytest.raises(TooMuch, match="characters"):
+        result([text("12345678901")])
+    monkeypatch.setattr(limits, "MODEL_CALLS", 1)
+    with pytest.raises(TooMuch, match="tool calls"):
+        result([call("get_weather", id="a"), call("get_time", id="b")])
