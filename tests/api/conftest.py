@@ -10,6 +10,7 @@ import httpx2
 import openai
 import pytest
 
+from tests.api.conversation import Talk
 from tests.api.serving import Running, running
 from tests.api.truth import check_answer
 
@@ -77,6 +78,14 @@ def sdk(server: Running, key: str) -> Iterator[openai.OpenAI]:
         ) as client,
     ):
         yield client
+
+
+@pytest.fixture
+def talk(server: Running, http: httpx2.Client) -> Iterator[Talk]:
+    """Conversations in the project, with a model that plays this test's script."""
+    talk = Talk(server, http)
+    yield talk
+    talk.close()
 
 
 def client_for(url: str, key: str) -> httpx2.Client:

@@ -207,7 +207,7 @@ def test_what_resources_name_must_exist(http: httpx2.Client, server: Running, pr
 
 
 def test_the_vector_stores_helper_says_that_it_is_not_there_yet(http: httpx2.Client) -> None:
-    resources = {"file_search": {"vector_stores": [{"file_ids": []}]}}
+    resources: dict[str, object] = {"file_search": {"vector_stores": [{"file_ids": []}]}}
     error = error_of(create(http, tool_resources=resources))
     assert error["param"] == "tool_resources.file_search.vector_stores"
 
@@ -264,7 +264,7 @@ def test_null_and_empty_values_clear(http: httpx2.Client) -> None:
         temperature=0.1,
         response_format={"type": "text"},
     ).json()
-    body = {
+    body: dict[str, object] = {
         "name": None,
         "tools": [],
         "metadata": {},

@@ -1,7 +1,8 @@
 """The original's OpenAPI description as the judge of every answer, where it lies beside us.
 
 Its errors are waived (SPEC appendix A): null first_id/last_id in an empty list, and embeddings,
-which it knows as floats only though SDKs ask for base64. GET /threads and the replay of events are ours and have no schema there.
+which it knows as floats only though SDKs ask for base64. GET /threads and the replay of events
+are ours and have no schema there.
 """
 
 import json
@@ -41,7 +42,8 @@ def _validator(path: str, method: str) -> jsonschema_rs.Validator | None:
 
 def check_answer(response: httpx2.Response) -> None:
     """Fail when an answer is not what the original's description allows. An httpx2 hook."""
-    if "application/json" not in response.headers.get("content-type", ""):
+    is_json = "application/json" in response.headers.get("content-type", "")
+    if not is_json or response.request.method == "HEAD":
         return
     body = json.loads(response.read())
     if response.status_code >= 400:

@@ -26,8 +26,8 @@ async def create_message(call: Call, thread_id: str, body: CreateMessage) -> Mes
     Refused while a run of the thread is active. Attached files become part of the thread's
     tool resources in the same moment.
     """
-    statements: list[Statement] = [changes.thread_free(thread_id)]
-    statements.append(grown(call, thread_id, 1))
+    # The count comes first: it knows the project, so that a stranger learns nothing of a run.
+    statements: list[Statement] = [grown(call, thread_id, 1), changes.thread_free(thread_id)]
     statements += await attach(call, thread_id, [body], param="")
     now = call.app.world.now()
     message = new_message(call, thread_id, body, at=now)
