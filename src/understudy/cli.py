@@ -143,9 +143,14 @@ def docs(
 ) -> None:
     """Write the generated pages of the documentation anew."""
     from understudy.api.reference import pages
+    from understudy.machine.diagram import states_page
     from understudy.settings import settings_page
 
-    written = {**pages(folder), "settings.md": settings_page()}
+    written = {
+        **pages(folder),
+        "settings.md": settings_page(),
+        "run-states.md": states_page(),
+    }
     for name, text in written.items():
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)

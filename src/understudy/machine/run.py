@@ -18,7 +18,7 @@ that takes over after a crash comes to the same next action as the one that died
 Events of parts (message, step) always precede the event of the run, so that a client that stops
 reading at the run's end has seen all (SPEC 9.3 H-K).
 
-Keep in step with: the state diagram in docs/runs.md (generated from TRANSITIONS), and
+Keep in step with: the state diagram in docs/run-states.md (generated from TRANSITIONS), and
 tests/machine (the properties).
 """
 
