@@ -1,0 +1,223 @@
+"""The command line, as an operator meets it: real processes on free ports."""
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx2
+import pytest
+
+from understudy.cli import banner
+from understudy.settings import Settings
+
+START = [sys.executable, "-c", "from understudy.cli import main; main()"]
+
+
+def environment(**variables: str) -> dict[str, str]:
+    """The environment without any setting of ours but these."""
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("UNDERSTUDY_", "OPENAI_"))
+    }
+    return kept | variables
+
+
+def understudy(*arguments: str, folder: Path, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Run a command to its end."""
+    return subprocess.run(
+        [*START, *arguments],
+        cwd=folder,
+        env=environment(**variables),
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+
+@dataclass
+class Served:
+    """A server in a process of its own."""
+
+    process: subprocess.Popen[str]
+    banner: list[str]
+
+    @property
+    def url(self) -> str:
+        """The base URL that the banner names."""
+        found = re.search(r"http://\S+/v1", "\n".join(self.banner))
+        assert found is not None
+        return found.group()
+
+    @property
+    def key(self) -> str | None:
+        """The key that the banner shows."""
+        found = re.search(r"API key +(sk-\S+)", "\n".join(self.banner))
+        return found.group(1) if found else None
+
+    def stop(self) -> tuple[int, str]:
+        """SIGTERM; the exit code and what was logged."""
+        self.process.send_signal(signal.SIGTERM)
+        _, logged = self.process.communicate(timeout=15)
+        return self.process.returncode, logged
+
+
+@contextmanager
+def served(folder: Path, *arguments: str, **variables: str) -> Iterator[Served]:
+    """`understudy serve` on a free port."""
+    process = subprocess.Popen(
+        [*START, "serve", "--port", "0", *arguments],
+        cwd=folder,
+        env=environment(**variables),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert process.stdout is not None
+        lines = []
+        for line in process.stdout:
+            lines.append(line.rstrip("\n"))
+            if "client = OpenAI(" in line:
+                break
+        yield Served(process, lines)
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def test_the_first_start_shows_a_key_once(tmp_path: Path) -> None:
+    with served(tmp_path) as server:
+        assert len(server.banner) <= 12
+        assert server.key is not None
+        key = server.key
+        headers = {"Authorization": f"Bearer {key}"}
+        assert httpx2.get(f"{server.url}/assistants", headers=headers).status_code == 200
+        assert any("rehearsal" in line for line in server.banner)
+        code, logged = server.stop()
+        assert code == 0
+        assert key not in logged
+    with served(tmp_path) as server:
+        assert server.key is None
+        assert httpx2.get(f"{server.url}/assistants", headers=headers).status_code == 200
+    for file in (tmp_path / "understudy-data").iterdir():
+        assert key.encode() not in file.read_bytes()
+
+
+def test_a_key_can_be_brought_along(tmp_path: Path) -> None:
+    with served(tmp_path, UNDERSTUDY_API_KEY="sk-mine") as server:
+        assert server.key is None
+        headers = {"Authorization": "Bearer sk-mine"}
+        assert httpx2.get(f"{server.url}/models", headers=headers).status_code == 200
+        assert httpx2.get(f"{server.url}/models").status_code == 401
+
+
+def test_a_second_start_on_the_same_folder_is_refused(tmp_path: Path) -> None:
+    with served(tmp_path):
+        for command in (["serve", "--port", "0"], ["keys", "list"], ["check"]):
+            again = understudy(*command, folder=tmp_path)
+            assert again.returncode == 1
+            assert "is in use by another server process" in again.stderr
+            assert "Traceback" not in again.stderr
+
+
+def test_a_port_in_use_is_named_and_no_key_is_lost(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        failed = understudy("serve", "--port", port, folder=tmp_path)
+    assert failed.returncode == 1
+    assert f"Cannot listen on 127.0.0.1:{port}: Address already in use." in failed.stderr
+    with served(tmp_path) as server:
+        assert server.key is not None
+
+
+@pytest.mark.parametrize(
+    ("arguments", "variables", "complaint"),
+    [
+        (["--workers", "2"], {}, "needs PostgreSQL"),
+        (["--port", "8123"], {"UNDERSTUDY_UPSTREAM_URL": "http://localhost:8123/v1"}, "own addr"),
+        ([], {"UNDERSTUDY_DATABASE_URL": "oracle://x"}, "No database for oracle"),
+        ([], {"UNDERSTUDY_PORT": "x"}, "UNDERSTUDY_PORT must be a whole number"),
+    ],
+)
+def test_what_cannot_work_is_refused_with_the_reason(
+    tmp_path: Path, arguments: list[str], variables: dict[str, str], complaint: str
+) -> None:
+    failed = understudy("serve", *arguments, folder=tmp_path, **variables)
+    assert failed.returncode == 2
+    assert complaint in failed.stderr
+    assert len(failed.stderr.splitlines()) == 1
+
+
+def test_keys_are_made_listed_and_revoked(tmp_path: Path) -> None:
+    key = understudy("keys", "create", "--project", "p", "--name", "ci", folder=tmp_path)
+    assert key.returncode == 0
+    assert key.stdout.startswith("sk-")
+    listed = understudy("keys", "list", folder=tmp_path).stdout
+    [row] = [line for line in listed.splitlines() if "key_" in line]
+    id, project, _, name, state = row.split()
+    assert (project, name, state) == ("p", "ci", "valid")
+    assert key.stdout.strip() not in listed
+    assert understudy("keys", "revoke", id, folder=tmp_path).returncode == 0
+    again = understudy("keys", "revoke", id, folder=tmp_path)
+    assert again.returncode == 1
+    assert f"There is no valid key {id}." in again.stderr
+    assert "revoked" in understudy("keys", "list", "--project", "p", folder=tmp_path).stdout
+
+
+def test_check_shows_settings_with_their_origin_and_tries_the_seams(tmp_path: Path) -> None:
+    checked = understudy("check", folder=tmp_path, UNDERSTUDY_API_KEY="sk-a-secret-word")
+    assert checked.returncode == 0, checked.stderr
+    assert "UNDERSTUDY_API_KEY" in checked.stdout
+    assert "secret" not in checked.stdout
+    assert "store     ok" in checked.stdout
+    assert "model     ok" in checked.stdout
+    away = {"UNDERSTUDY_UPSTREAM_URL": "http://127.0.0.1:9/v1"}
+    failed = understudy("check", folder=tmp_path, **away)
+    assert failed.returncode == 1
+    assert "model     failed" in failed.stdout
+
+
+def test_migrate_prepares_the_database(tmp_path: Path) -> None:
+    assert understudy("migrate", folder=tmp_path).returncode == 0
+    assert (tmp_path / "understudy-data" / "understudy.db").exists()
+
+
+def test_logs_are_json_where_nobody_watches(tmp_path: Path) -> None:
+    with served(tmp_path, UNDERSTUDY_LOG_LEVEL="debug", UNDERSTUDY_API_KEY="sk-k") as server:
+        headers = {"Authorization": "Bearer sk-k", "x-portkey-metadata": "Bearer sk-abcdefghi"}
+        httpx2.get(f"{server.url}/assistants", headers=headers)
+        code, logged = server.stop()
+    assert code == 0
+    lines = [json.loads(line) for line in logged.splitlines()]
+    [line] = [line for line in lines if line["event"] == "request"]
+    assert line["path"] == "/v1/assistants"
+    assert line["request_id"].startswith("req_")
+    assert "abcdefghi" not in logged
+
+
+def test_help_loads_no_server() -> None:
+    asked = (
+        "import sys; from understudy.cli import app; "
+        "print([name for name in ('uvicorn', 'apsw', 'aiohttp') if name in sys.modules])"
+    )
+    loaded = subprocess.run([sys.executable, "-c", asked], capture_output=True, text=True)
+    assert loaded.stdout.strip() == "[]"
+
+
+def test_the_longest_banner_has_twelve_lines() -> None:
+    found = [(name, f"http://127.0.0.1:{port}/v1") for name, port in (("a", 1), ("b", 2))] * 2
+    lines = banner(Settings(), "http://127.0.0.1:8000/v1", "sk-key", found)
+    assert len(lines) <= 12
+    provider = Settings(upstream_url="http://user:secret@host/v1", model="local")
+    text = "\n".join(banner(provider, "http://127.0.0.1:8000/v1", None, []))
+    assert "secret" not in text
+    assert "local for unknown names" in text
