@@ -185,7 +185,8 @@ class Draft:
         self.close_step("completed")
 
     def close_message(self, reason: IncompleteReason, content: list[Content]) -> None:
-        """The message, if one is open, stays as far as it came."""
+        """The message, if one is open, stays as far as it came. It never ends without a part: the
+        Python SDK looks for the part that it saw last, even of an earlier message (SPEC 9.4, 7)."""
         if self.message is None:
             return
         self.message = replace(
@@ -193,7 +194,7 @@ class Draft:
             status="incomplete",
             incomplete_at=self.now,
             incomplete_details=MessageIncompleteDetails(reason=reason),
-            content=content,
+            content=content or [messages.text_content("")],
         )
         self._announce("thread.message.incomplete", self.message)
         self._put_message()

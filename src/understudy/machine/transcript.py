@@ -147,11 +147,12 @@ def last_messages(run: Run) -> int | None:
 
 def enters(message: Message) -> bool:
     """Whether a message belongs in a transcript. What a failed or reclaimed turn left behind
-    does not: its text was never finished, and the turn was made again or lost."""
+    does not: its text was never finished, and the turn was made again or lost. Neither does one
+    that says nothing, which some providers refuse."""
     details = message.incomplete_details
     if message.status == "in_progress" or (details and details.reason == "run_failed"):
         return False
-    return bool(message.content)
+    return any(not isinstance(part, TextContent) or part.text.value for part in message.content)
 
 
 def own_turns(messages: Mapping[str, Message], steps: Iterable[Done]) -> list[ChatMessage]:

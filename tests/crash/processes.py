@@ -1,0 +1,124 @@
+"""Real processes for the crash tests: a server that can be killed, and a provider that survives."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+import httpx2
+
+KEY = "sk-key-of-the-crash-tests"
+_COMMAND = str(Path(sys.executable).with_name("understudy"))
+_URL = re.compile(r"http://\S+/v1")
+_START_S = 30.0
+
+
+class Process:
+    """A command in a process group of its own, and the URL that it prints when it is ready."""
+
+    def __init__(self, arguments: list[str], folder: Path, **environment: str) -> None:
+        inherited = {
+            name: value
+            for name, value in os.environ.items()
+            if not name.startswith(("UNDERSTUDY_", "OPENAI_"))
+        }
+        self.log = folder / f"{arguments[0]}.log"
+        with self.log.open("ab") as log:
+            self._process = subprocess.Popen(
+                [_COMMAND, *arguments],
+                cwd=folder,
+                env={**inherited, "PYTHONUNBUFFERED": "1", **environment},
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+                start_new_session=True,
+            )
+        assert self._process.stdout is not None
+        watchdog = threading.Timer(_START_S, self.kill)
+        watchdog.start()
+        try:
+            self.url = _url(self._process.stdout)
+        finally:
+            watchdog.cancel()
+        assert self.url, f"{arguments} did not start: {self.log.read_text()[-2000:]}"
+
+    @property
+    def pid(self) -> int:
+        """The leader of the group."""
+        return self._process.pid
+
+    def kill(self) -> None:
+        """End the whole group, as a power cut does to its memory."""
+        self._end(signal.SIGKILL)
+
+    def stop(self) -> int:
+        """Ask it to end, and wait; its exit code."""
+        return self._end(signal.SIGTERM)
+
+    def _end(self, number: signal.Signals) -> int:
+        if self._process.poll() is None:
+            os.killpg(self._process.pid, number)
+        code = self._process.wait(20)
+        if self._process.stdout is not None:
+            self._process.stdout.close()
+        return code
+
+
+def _url(output: IO[str]) -> str:
+    """The first API URL in the output; empty when the process ended without one."""
+    for line in output:
+        found = _URL.search(line)
+        if found:
+            return found[0]
+    return ""
+
+
+class Provider:
+    """The rehearsal provider in its own process; what it lists is the truth about calls."""
+
+    def __init__(self, process: Process) -> None:
+        self.url = process.url
+        self._root = process.url.removesuffix("/v1")
+        self._http = httpx2.Client(timeout=10)
+
+    def calls(self) -> list[dict[str, Any]]:
+        """The model calls that came since the last `forget`, oldest first."""
+        answer = self._http.get(f"{self._root}/rehearsal/calls").raise_for_status().json()
+        assert answer["total"] == len(answer["data"]), "the list of calls overflowed"
+        return [call for call in answer["data"] if call["path"] == "/v1/chat/completions"]
+
+    def forget(self) -> None:
+        """Begin a new list."""
+        self._http.post(f"{self._root}/rehearsal/reset").raise_for_status()
+
+    def close(self) -> None:
+        """Close the control connection."""
+        self._http.close()
+
+
+@contextmanager
+def running_provider(folder: Path) -> Iterator[Provider]:
+    """A rehearsal provider until the end of the block."""
+    process = Process(["rehearsal", "--port", "0"], folder)
+    provider = Provider(process)
+    try:
+        yield provider
+    finally:
+        provider.close()
+        process.kill()
+
+
+def start_server(folder: Path, provider_url: str) -> Process:
+    """A server on `folder`/data."""
+    return Process(
+        ["serve", "--port", "0", "--data", str(folder / "data")],
+        folder,
+        UNDERSTUDY_API_KEY=KEY,
+        UNDERSTUDY_UPSTREAM_URL=provider_url,
+    )
