@@ -42,6 +42,7 @@ from understudy.machine.run import ACTIVE, apply
 from understudy.model import SORRY
 from understudy.store import Conflict, Statement, changes
 from understudy.wire.events import STREAM_ENDS
+from understudy.wire.steps import Step
 
 _log = structlog.get_logger()
 
@@ -158,6 +159,10 @@ class Driver:
     async def _turn(self, move: Move) -> Move:
         """One model turn; the move that led here is committed on the way, before its sight."""
         pending: Move | None = move
+        if any(isinstance(write.object, Step) for write in move.writes):
+            # The request is made from the record, so what this move adds to it comes first.
+            await self.commit(move)
+            pending = None
         for _ in range(limits.MODEL_ATTEMPTS):
             try:
                 request, prompt_tokens = await history.next_request(
