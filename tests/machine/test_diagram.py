@@ -15,7 +15,5 @@ def test_the_page_is_up_to_date() -> None:
 
 def test_every_state_is_in_the_diagram() -> None:
     diagram = mermaid()
-    for status in TRANSITIONS:
-        assert status in diagram
-    for status in TERMINAL:
-        assert f"    {status} --> [*]\n" in diagram
+    assert all(status in diagram for status in TRANSITIONS)
+    assert all(f"    {status} --> [*]\n" in diagram for status in TERMINAL)

@@ -2,15 +2,18 @@
 
 from collections import Counter
 from collections.abc import Callable
+from itertools import product
 from typing import Any, get_args
 
 import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from tests.machine.accumulator import accepts
 from tests.machine.play import ALL_TOOLS, FUNCTIONS, NOW, Play
+from understudy import limits
 from understudy.machine import toolbox
 from understudy.machine.happenings import (
     CallModel,
@@ -24,6 +27,7 @@ from understudy.machine.happenings import (
     Reclaimed,
     Rest,
     RunTool,
+    State,
 )
 from understudy.machine.run import ACTIVE, TERMINAL, TRANSITIONS, Illegal, apply
 from understudy.wire.chat import ChatUsage, ChunkDelta, ChunkFunction, ChunkToolCall
@@ -51,14 +55,27 @@ _calls = st.builds(
 )
 _pieces = st.lists(st.one_of(_texts, _texts, _refusals, _calls, _calls), max_size=5)
 _usage = st.sampled_from([None, ChatUsage(prompt_tokens=11, completion_tokens=3)])
+# What well-behaved providers send, so that random scripts get far.
+_whole_calls = st.lists(
+    st.sampled_from(["get_weather", "get_time", "code_interpreter", "nonsense"]).map(
+        lambda name: ChunkDelta(
+            tool_calls=[ChunkToolCall(function=ChunkFunction(name=name, arguments="{}"))]
+        )
+    ),
+    min_size=1,
+    max_size=3,
+)
 _ops = st.one_of(
+    st.tuples(st.just("turn"), _whole_calls, st.just("tool_calls"), _usage),
+    st.tuples(st.just("turn"), _whole_calls, st.just("tool_calls"), _usage),
     st.tuples(st.just("turn"), _pieces, st.sampled_from(["stop", "tool_calls", "stop"]), _usage),
     st.tuples(st.just("turn"), _pieces, st.sampled_from(["length", "content_filter"]), _usage),
     st.tuples(st.just("hear"), _pieces),
     st.sampled_from([("claim",), ("claim",), ("tool",), ("submit",), ("submit",), ("reclaim",)]),
     st.sampled_from([("cancel",), ("deadline",), ("fail",), ("exhaust",), ("tool off",)]),
 )
-_scripts = st.lists(_ops, max_size=20)
+_claims = st.sampled_from([[("claim",)], [("claim",)], [("claim",)], []])
+_scripts = st.builds(lambda first, rest: first + rest, _claims, st.lists(_ops, max_size=20))
 
 
 def perform(play: Play, op: tuple[Any, ...]) -> None:
@@ -252,3 +269,79 @@ def test_every_state_that_is_active_can_be_cancelled_and_expire() -> None:
 def test_only_requires_action_takes_outputs() -> None:
     takers = [status for status, row in TRANSITIONS.items() if OutputsSubmitted in row]
     assert takers == ["requires_action"]
+
+
+CLAIM, TOOL, SUBMIT, RECLAIM = ("claim",), ("tool",), ("submit",), ("reclaim",)
+_CODE, _FUNCTION, _NONSENSE = (
+    ("turn", [ChunkDelta(tool_calls=[ChunkToolCall(function=ChunkFunction(name=name))])], "", None)
+    for name in ("code_interpreter", "get_weather", "nonsense")
+)
+_BOTH = ("turn", [*_CODE[1], *_FUNCTION[1]], "", None)
+_TEXT = ("turn", [ChunkDelta(content="Hi")], "stop", None)
+_CUT = ("turn", [ChunkDelta(content="Hi")], "length", None)
+_HALF = ("hear", [ChunkDelta(content="Hi")])
+_LATE_CALL = ("turn", [ChunkDelta(content="Hi"), *_FUNCTION[1]], "", None)
+# One script per cell or a few, with at most two model turns allowed.
+CELLS: list[list[tuple[Any, ...]]] = [
+    *([*first, stop] for first in ([], [CLAIM]) for stop in (("cancel",), ("deadline",))),
+    *([CLAIM, _FUNCTION, stop] for stop in (("cancel",), ("deadline",))),
+    [RECLAIM, RECLAIM, RECLAIM, RECLAIM],
+    [CLAIM, ("exhaust",)],
+    [CLAIM, _HALF, ("fail",)],
+    [CLAIM, _HALF, RECLAIM, _TEXT],
+    [CLAIM, _CUT],
+    [CLAIM, _LATE_CALL, SUBMIT, RECLAIM, _FUNCTION, SUBMIT, CLAIM],
+    [CLAIM, _CODE, ("tool off",)],
+    [CLAIM, _CODE, TOOL, _CODE, TOOL],
+    [CLAIM, _CODE, RECLAIM, TOOL, _FUNCTION],
+    [CLAIM, _BOTH, TOOL],
+    [CLAIM, _NONSENSE, _NONSENSE],
+]
+
+
+def test_the_table_promises_nothing_that_cannot_happen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every cell is reached; `cancelling` rests only in imported runs. Two cells need a run to
+    be taken over between a submit or an answer and the next move, at the last reclaim."""
+    monkeypatch.setattr(limits, "MODEL_TURNS", 2)
+    seen: set[tuple[str, str, str]] = set()
+    for script, tools in product(CELLS, (ALL_TOOLS, FUNCTIONS)):
+        play = play_script(script, tools, parallel=True)
+        seen.update(
+            (before, type(happening).__name__, move.state.run.status)
+            for before, happening, move in play.moves
+            if happening is not None
+        )
+    promised = {
+        (before, happening.__name__, after)
+        for before, row in TRANSITIONS.items()
+        if before != "cancelling"
+        for happening, afters in row.items()
+        for after in afters
+    }
+    assert seen - promised == set()
+    rare = {
+        ("queued", "Reclaimed", "failed"),  # Poisoned before its first start.
+        ("in_progress", "Reclaimed", "requires_action"),  # Died between the two kinds of calls.
+    }
+    assert promised - seen == rare
+
+
+@pytest.mark.parametrize("kind", [Claimed, Reclaimed, CancelAsked, DeadlinePassed])
+def test_an_imported_run_that_rests_in_cancelling_ends(kind: type[Happening]) -> None:
+    state = Play.start(FUNCTIONS).state
+    cancelling = State(replace(state.run, status="cancelling"), state.private)
+    happening = Reclaimed(now=NOW, reclaims=1) if kind is Reclaimed else kind(now=NOW)
+    move = apply(cancelling, happening)
+    assert move.state.run.status == ("expired" if kind is DeadlinePassed else "cancelled")
+    assert isinstance(move.next, Rest)
+
+
+def test_a_run_that_was_taken_over_too_often_fails() -> None:
+    play = Play.start(FUNCTIONS)
+    for _ in range(limits.RECLAIMS):
+        play.reclaim()
+        assert play.state.run.status == "in_progress"
+    play.reclaim()
+    assert play.state.run.status == "failed"
+    assert play.state.run.last_error is not None
+    assert play.state.private.lost_calls == limits.RECLAIMS

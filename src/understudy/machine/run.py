@@ -57,24 +57,24 @@ from understudy.wire.runs import RunStatus
 TERMINAL = frozenset({"completed", "failed", "cancelled", "expired", "incomplete"})
 ACTIVE = frozenset({"queued", "in_progress", "requires_action", "cancelling"})
 
-_ENDS = frozenset({"failed", "incomplete"})
-
 # State → happening → the states that may follow. What is not here is illegal.
 TRANSITIONS: dict[RunStatus, dict[type[Happening], frozenset[str]]] = {
     "queued": {
-        Claimed: frozenset({"in_progress", "requires_action"}) | _ENDS,
-        Reclaimed: frozenset({"in_progress", "requires_action"}) | _ENDS,
+        Claimed: frozenset({"in_progress", "failed"}),
+        Reclaimed: frozenset({"in_progress", "failed"}),
         CancelAsked: frozenset({"cancelled"}),
         DeadlinePassed: frozenset({"expired"}),
     },
     "in_progress": {
-        Reclaimed: frozenset({"in_progress", "requires_action"}) | _ENDS,
+        Reclaimed: frozenset({"in_progress", "requires_action", "failed"}),
         TextBegan: frozenset({"in_progress"}),
         TextEnded: frozenset({"in_progress"}),
         CallsBegan: frozenset({"in_progress"}),
-        ModelSpoke: frozenset({"in_progress", "requires_action", "completed"}) | _ENDS,
+        ModelSpoke: frozenset(
+            {"in_progress", "requires_action", "completed", "incomplete", "failed"}
+        ),
         ModelFailed: frozenset({"failed"}),
-        ToolRan: frozenset({"in_progress", "requires_action"}) | _ENDS,
+        ToolRan: frozenset({"in_progress", "requires_action", "failed"}),
         ToolFailed: frozenset({"failed"}),
         BudgetExhausted: frozenset({"incomplete"}),
         CancelAsked: frozenset({"cancelled"}),
