@@ -1,0 +1,40 @@
+"""`python -m benchmarks`: measure everything, print the table, write RESULTS.md."""
+
+import argparse
+import sys
+import time
+
+from benchmarks import crud, report, start, streams
+from benchmarks.plan import QUICK, Plan
+from benchmarks.stage import opened_stage
+
+_MEASURES = {"streams": streams.measure, "crud": crud.measure, "start": start.measure}
+
+
+def main() -> None:
+    """Parse, measure, report."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="few samples, for development")
+    parser.add_argument("only", nargs="*", help=f"some of: {', '.join(_MEASURES)}")
+    arguments = parser.parse_args()
+    unknown = set(arguments.only) - set(_MEASURES)
+    if unknown:
+        parser.error(f"unknown: {', '.join(sorted(unknown))}")
+    plan = QUICK if arguments.quick else Plan()
+    started = time.monotonic()
+    figures = []
+    with opened_stage() as stage:
+        for name, measure in _MEASURES.items():
+            if arguments.only and name not in arguments.only:
+                continue
+            for figure in measure(stage, plan):
+                print(f"{figure.name}: {figure.result or figure.ours}", file=sys.stderr)
+                figures.append(figure)
+    print(report.table(figures))
+    print(f"\n{report.machine()}\n{time.monotonic() - started:.0f} s.")
+    if not arguments.quick and not arguments.only:
+        report.write(figures)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,65 @@
+"""What the client process is asked to do, and what it answers: one JSON line each."""
+
+import msgspec
+
+
+class Ask(msgspec.Struct, frozen=True):
+    """One request. `{id}` in the path is the id of the answer before it."""
+
+    method: str
+    path: str
+    body: str = ""
+
+
+class Load(msgspec.Struct, frozen=True, tag="load"):
+    """So many clients, each repeating a flow of requests for a time."""
+
+    port: int
+    flow: list[Ask]
+    clients: int
+    seconds: float
+
+
+class Streams(msgspec.Struct, frozen=True, tag="streams"):
+    """So many streams at once, read to their ends, so many rounds; `event` marks one event."""
+
+    port: int
+    ask: Ask
+    event: str
+    streams: int
+    rounds: int
+
+
+class Target(msgspec.Struct, frozen=True):
+    """Where a sample is taken: from sending the request to the first `mark` in the answer."""
+
+    port: int
+    asks: list[Ask]  # One for each sample.
+    mark: str
+
+
+class Samples(msgspec.Struct, frozen=True, tag="samples"):
+    """Samples of each target in turn, with so many streams of `beside` open all the while."""
+
+    targets: list[Target]
+    beside: Streams | None = None
+
+
+class Cancels(msgspec.Struct, frozen=True, tag="cancels"):
+    """For each thread: start a run, wait until the provider is silent, cancel."""
+
+    port: int
+    upstream_port: int
+    threads: list[str]
+    body: str
+
+
+Job = Load | Streams | Samples | Cancels
+
+
+class Done(msgspec.Struct, frozen=True):
+    """What came of a job: requests or events, and seconds; or lists of samples in seconds."""
+
+    count: int = 0
+    seconds: float = 0.0
+    samples: list[list[float]] = []

@@ -1,0 +1,21 @@
+"""Plan: how much of everything a run measures."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Sample sizes; a quick plan is for development only."""
+
+    pairs: int = 7
+    load_s: float = 1.0
+    deltas: int = 40_000  # Of one run of streams.
+    first_deltas: int = 200
+    cancels: int = 100
+    first_events: int = 40  # Of one run; all pairs together make the percentile.
+    starts: int = 5
+
+
+QUICK = Plan(
+    pairs=3, load_s=0.4, deltas=8_000, first_deltas=40, cancels=20, first_events=20, starts=2
+)

@@ -1,0 +1,87 @@
+"""The report: a table for the terminal and for RESULTS.md, with the machine in general terms."""
+
+import os
+import platform
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import psutil
+
+from benchmarks.figures import Figure, median
+
+RESULTS = Path(__file__).with_name("RESULTS.md")
+_COLUMNS = ("measure", "ours", "baseline", "result", "target", "")
+
+_HEAD = """# Benchmark results
+
+Written by `make bench`; what is measured, and against what, is said in the modules of this
+folder. Figures are medians of alternating pairs of runs. Baselines on the same server stack:
+*handler* (decodes the same body, mints an id, encodes; no store, no keys) for requests, *relay*
+(passes the provider's bytes through) for streams. Ratios carry over to other machines, absolute
+figures do not. A figure is void when the client or the upstream was over 80 % busy.
+"""
+
+
+def machine() -> str:
+    """The machine in general terms."""
+    load = os.getloadavg()[0]
+    return (
+        f"{os.cpu_count()} cores ({_model()}), {psutil.virtual_memory().total / 2**30:.0f} GB, "
+        f"{platform.system()}, Python {platform.python_version()}; a sync to disk takes "
+        f"{_sync_ms():.2f} ms; load average at the end {load:.1f}."
+    )
+
+
+def table(figures: Sequence[Figure]) -> str:
+    """Markdown that is also readable as it is."""
+    rows = [_COLUMNS, *(_row(figure) for figure in figures)]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(_COLUMNS))]
+    lines = [
+        "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |"
+        for row in rows
+    ]
+    lines.insert(1, "|" + "|".join("-" * (width + 2) for width in widths) + "|")
+    return "\n".join(lines)
+
+
+def write(figures: Sequence[Figure]) -> None:
+    """RESULTS.md."""
+    text = f"{_HEAD}\nThe machine: {machine()}\n\n{table(figures)}\n"
+    RESULTS.write_text(text, encoding="utf-8")
+
+
+def _row(figure: Figure) -> tuple[str, ...]:
+    verdict = {None: "", True: " (met)", False: " (missed)"}[figure.met]
+    return (
+        figure.name,
+        figure.ours,
+        figure.baseline,
+        figure.result,
+        figure.target + verdict,
+        figure.note,
+    )
+
+
+def _model() -> str:
+    """The processor's name."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.machine()
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()
+
+
+def _sync_ms() -> float:
+    """What one durable write of a page costs on the disk that the servers used."""
+    taken = []
+    with tempfile.TemporaryFile() as file:
+        for _ in range(50):
+            started = time.monotonic()
+            file.write(b"x" * 4096)
+            file.flush()
+            os.fdatasync(file.fileno())
+            taken.append(time.monotonic() - started)
+    return 1000 * median(taken)

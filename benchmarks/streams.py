@@ -1,0 +1,134 @@
+"""Streams: events per second and CPU per event, time to the first delta, and cancelling."""
+
+import json
+from collections.abc import Iterator
+
+from benchmarks.figures import Figure, alternate, median, p95, rates
+from benchmarks.jobs import Ask, Cancels, Samples, Streams, Target
+from benchmarks.plan import Plan
+from benchmarks.stage import Run, Stage
+
+_DELTAS = 200
+_PACED = f"deltas-{_DELTAS}-5"
+_LASTING = "deltas-1000-20"  # 20 s of it: longer than any sampling.
+_FIRST_CONTENT = '"content":"'
+
+
+def measure(stage: Stage, plan: Plan) -> Iterator[Figure]:
+    """Everything about streams."""
+    yield _first_delta(stage, plan)
+    for count in (1, 16, 64):
+        yield from _throughput(stage, plan, count)
+    yield _paced(stage, plan)
+    yield _first_event(stage, plan)
+    yield _cancel(stage, plan)
+
+
+def _first_delta(stage: Stage, plan: Plan) -> Figure:
+    """What the first delta takes longer than through the relay; the two alternate."""
+    for count in (plan.first_deltas // 10, plan.first_deltas):  # The first is the warm-up.
+        paths = [f"/v1/threads/{stage.thread()}/runs" for _ in range(count)]
+        asks = [Ask("POST", path, _run(stage)) for path in paths]
+        ours = Target(stage.server.port, asks, "event: thread.message.delta")
+        relay = Target(stage.baselines.port, [_relay("deltas-5")] * count, _FIRST_CONTENT)
+        run = stage.run(Samples([ours, relay]), stage.server)
+    mine, theirs = ([1000 * taken for taken in samples] for samples in run.done.samples)
+    added = [one - other for one, other in zip(mine, theirs, strict=True)]
+    return Figure(
+        name="time to first delta, 1 client",
+        ours=f"{median(mine):.2f} ms",
+        baseline=f"{median(theirs):.2f} ms",
+        result=f"{median(added):.2f} ms added",
+        target="<= 5 ms",
+        met=median(added) <= 5,
+        note=f"p95 of the added time {p95(added):.2f} ms, {len(added)} samples",
+    )
+
+
+def _throughput(stage: Stage, plan: Plan, count: int) -> list[Figure]:
+    """So many streams of 200 deltas at once, from an upstream that does not wait."""
+    rounds = max(1, plan.deltas // (_DELTAS * count))
+    pairs = _pairs(stage, plan, f"deltas-{_DELTAS}", count, rounds)
+    return rates(f"events of {count} streams", "events", pairs)
+
+
+def _paced(stage: Stage, plan: Plan) -> Figure:
+    """The CPU for an event that arrives alone, as real models' do: 200 a second and stream."""
+    return rates("events of 64 paced streams", "events", _pairs(stage, plan, _PACED, 64, 1))[1]
+
+
+def _pairs(stage: Stage, plan: Plan, model: str, count: int, rounds: int) -> list[tuple[Run, Run]]:
+    ours = Streams(stage.server.port, _begin(stage, model), "event: ", count, rounds)
+    relay = Streams(stage.baselines.port, _relay(model), "data: ", count, rounds)
+    return alternate(
+        plan.pairs,
+        lambda: stage.run(ours, stage.server),
+        lambda: stage.run(relay, stage.baselines),
+    )
+
+
+def _first_event(stage: Stage, plan: Plan) -> Figure:
+    """From create-run to its first event while 16 streams of 50 deltas a second are open."""
+    begin, relay = _begin(stage, "deltas-5"), _relay("deltas-5")
+    many = plan.first_events
+    ours = Samples(
+        [Target(stage.server.port, [begin] * many, "event: ")],
+        Streams(stage.server.port, _begin(stage, _LASTING), "event: ", 16, 1),
+    )
+    theirs = Samples(
+        [Target(stage.baselines.port, [relay] * many, "data: ")],
+        Streams(stage.baselines.port, _relay(_LASTING), "data: ", 16, 1),
+    )
+
+    def sample(job: Samples) -> list[float]:
+        return [1000 * taken for taken in stage.run(job, stage.server).done.samples[0]]
+
+    pairs = alternate(plan.pairs, lambda: sample(ours), lambda: sample(theirs))
+    mine = [taken for pair in pairs for taken in pair[0]]
+    relayed = [taken for pair in pairs for taken in pair[1]]
+    return Figure(
+        name="first event under 16 streams, p95",
+        ours=f"{p95(mine):.1f} ms",
+        baseline=f"{p95(relayed):.1f} ms",
+        result=f"{p95(mine) - p95(relayed):.1f} ms added",
+        note=f"medians {median(mine):.1f} and {median(relayed):.1f} ms, {len(mine)} samples each",
+    )
+
+
+def _cancel(stage: Stage, plan: Plan) -> Figure:
+    """From the cancel to the provider's socket closed and the run's stream ended."""
+    threads = [stage.thread(1) for _ in range(plan.cancels)]
+    body = _run(stage, model="silent")
+    job = Cancels(stage.server.port, stage.upstream.port, threads, body)
+    taken = [1000 * one for one in stage.run(job, stage.server).done.samples[0]]
+    return Figure(
+        name="cancel with a silent provider, p95",
+        ours=f"{p95(taken):.1f} ms",
+        baseline="",
+        result="",
+        note=f"median {median(taken):.1f} ms, {len(taken)} samples",
+    )
+
+
+def _run(stage: Stage, **more: str) -> str:
+    """The body of a streamed run."""
+    return json.dumps({"assistant_id": stage.assistant_id, "stream": True, **more})
+
+
+def _begin(stage: Stage, model: str) -> Ask:
+    """A thread and a streamed run on it in one call."""
+    thread = {"messages": [{"role": "user", "content": "Count."}]}
+    body = {"assistant_id": stage.assistant_id, "stream": True, "model": model, "thread": thread}
+    return Ask("POST", "/v1/threads/runs", json.dumps(body))
+
+
+def _relay(model: str) -> Ask:
+    """What the server would send upstream, for the relay."""
+    messages = [{"role": "user", "content": f"Message {n} of this thread."} for n in range(10)]
+    body = {
+        "model": model,
+        "messages": messages,
+        "stream": True,
+        "stream_options": {"include_usage": True},
+    }
+    return Ask("POST", "/relay", json.dumps(body))

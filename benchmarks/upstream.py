@@ -1,0 +1,113 @@
+"""The upstream process: a raw chat completions provider, quick enough not to be the bottleneck.
+
+The model's name says what it plays: `deltas-200` writes 200 content chunks one at a time with a
+loop turn between, `deltas-200-20` waits 20 ms before each, and `silent` sends a head and nothing
+more. GET /closed tells when a client last closed the connection of an unfinished answer.
+"""
+
+import asyncio
+import json
+import re
+import sys
+import time
+from typing import cast
+
+import uvloop
+
+_HEAD = (
+    b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream; charset=utf-8\r\n"
+    b"transfer-encoding: chunked\r\n\r\n"
+)
+_LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
+_MODEL = re.compile(rb'"model": *"(?:deltas-(\d+)(?:-(\d+))?|silent)"')
+_SHAPE = (
+    '{{"id":"chatcmpl-123456789","object":"chat.completion.chunk","created":1700000000,'
+    '"model":"m","system_fingerprint":"fp_44709d6fcb","choices":[{choices}],"usage":{usage}}}'
+)
+_CHOICE = '{{"index":0,"delta":{delta},"logprobs":null,"finish_reason":{finish}}}'
+
+closed_at = 0.0  # When a client last left before the end, on the machine's monotonic clock.
+
+
+def _http_chunk(data: str) -> bytes:
+    text = f"data: {data}\n\n".encode()
+    return b"%x\r\n%b\r\n" % (len(text), text)
+
+
+def _chunk(delta: str, finish: str = "null") -> bytes:
+    choice = _CHOICE.format(delta=delta, finish=finish)
+    return _http_chunk(_SHAPE.format(choices=choice, usage="null"))
+
+
+_ROLE = _chunk('{"role":"assistant"}')
+_WORD = _chunk('{"content":" word"}')
+_USAGE = '{"prompt_tokens":10,"completion_tokens":200,"total_tokens":210}'
+_END = [
+    _chunk("{}", '"stop"'),
+    _http_chunk(_SHAPE.format(choices="", usage=_USAGE)),
+    _http_chunk("[DONE]") + b"0\r\n\r\n",
+]
+
+
+class _Provider(asyncio.Protocol):
+    """One connection."""
+
+    def __init__(self) -> None:
+        self._buffer = b""
+        self._answer: asyncio.Task[None] | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        # uvloop's transports do not derive from asyncio's.
+        self._transport = cast("asyncio.WriteTransport", transport)
+
+    def data_received(self, data: bytes) -> None:
+        self._buffer += data
+        head, end, body = self._buffer.partition(b"\r\n\r\n")
+        length = _LENGTH.search(head)
+        if not end or len(body) < (int(length[1]) if length else 0):
+            return
+        self._buffer = b""
+        if head.startswith(b"GET /closed"):
+            self._json({"closed_at": closed_at})
+        elif head.startswith(b"GET"):
+            self._json({"object": "list", "data": []})
+        else:
+            self._answer = asyncio.create_task(self._play(body))
+
+    def _json(self, found: object) -> None:
+        body = json.dumps(found).encode()
+        head = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n"
+        self._transport.write(head % len(body) + body)
+
+    async def _play(self, body: bytes) -> None:
+        model = _MODEL.search(body)
+        assert model is not None, f"an unknown model in {body!r}"
+        self._transport.write(_HEAD)
+        if model[1] is None:
+            await asyncio.Event().wait()
+        pause_s = int(model[2] or 0) / 1000
+        self._transport.write(_ROLE)
+        for _ in range(int(model[1])):
+            await asyncio.sleep(pause_s)
+            self._transport.write(_WORD)
+        for chunk in _END:
+            await asyncio.sleep(0)
+            self._transport.write(chunk)
+
+    def connection_lost(self, _error: Exception | None) -> None:
+        if self._answer is not None and not self._answer.done():
+            global closed_at
+            closed_at = time.monotonic()
+            self._answer.cancel()
+
+
+async def _serve() -> None:
+    server = await asyncio.get_running_loop().create_server(_Provider, "127.0.0.1", 0, backlog=512)
+    sys.stdout.write(f"{server.sockets[0].getsockname()[1]}\n")
+    sys.stdout.flush()
+    await server.serve_forever()
+
+
+if __name__ == "__main__":
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(_serve())
