@@ -102,8 +102,8 @@ async def delete_thread(call: Call, thread_id: str) -> Deleted:
         if conflict.what == "delete_object":
             raise ApiError.not_found("thread", thread_id) from None
         raise
-    app.bell.ring(f"thread-deleted:{thread_id}")
     if active is not None:
+        app.worker.interrupt(active.id, "deleted")
         app.bell.ring(f"run:{active.id}")
     app.bell.ring("jobs")
     return Deleted(id=thread_id, object="thread.deleted")
