@@ -51,8 +51,7 @@ class Talk:
 
     def plays(self, *turns: Sequence[Json]) -> None:
         """What the model does, turn by turn."""
-        body = {"model": self.model, "script": {"turns": [list(turn) for turn in turns]}}
-        httpx2.post(f"{self.server.rehearsal}/rehearsal/script", json=body).raise_for_status()
+        self.server.play(self.model, [list(turn) for turn in turns])
 
     def asked(self) -> list[Json]:
         """The bodies of the requests that the provider got, oldest first."""

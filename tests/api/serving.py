@@ -107,6 +107,11 @@ class Running:
         body = {"model": model, "script": {"steps": steps}}
         self._http.post(f"{self.rehearsal}/rehearsal/script", json=body).raise_for_status()
 
+    def play(self, model: str, turns: list[list[dict[str, Any]]]) -> None:
+        """What the rehearsal model plays for this model's name, turn by turn."""
+        body = {"model": model, "script": {"turns": turns}}
+        self._http.post(f"{self.rehearsal}/rehearsal/script", json=body).raise_for_status()
+
     def calls(self) -> list[dict[str, Any]]:
         """What the provider was asked."""
         answer = self._http.get(f"{self.rehearsal}/rehearsal/calls").raise_for_status()
