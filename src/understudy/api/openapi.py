@@ -90,7 +90,7 @@ def _entry(operation: Operation, schema_of: dict[Any, Any]) -> dict[str, Any]:
         }
     answers = {"application/json": {"schema": schema_of[operation.response]}}
     if operation.streams:
-        answers["text/event-stream"] = {"schema": {"type": "string"}}
+        answers["text/event-stream"] = {}
     entry["responses"] = {
         "200": {"description": "OK", "content": answers},
         "default": {
