@@ -123,7 +123,7 @@ def _check_sdk(
     )
     handler = AssistantEventHandler()
     handler._init(
-        openai.Stream(cast_to=AssistantStreamEvent, response=answer, client=sdk)  # type: ignore[type-abstract, arg-type]
+        openai.Stream(cast_to=AssistantStreamEvent, response=answer, client=sdk)  # type: ignore[arg-type]
     )
     handler.until_done()
     final = handler.current_run

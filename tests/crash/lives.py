@@ -37,6 +37,7 @@ class Life:
     run_edit: tuple[int, int] = (0, 0)  # The last metadata edit acknowledged, and the last sent.
     notes: dict[str, tuple[int, int]] = field(default_factory=dict)  # The same, by message.
     seen: dict[tuple[int, int], Event] = field(default_factory=dict)
+    has_run: asyncio.Event = field(default_factory=asyncio.Event)
     cuts: int = 0
     open_text_at: float = 0.0  # When the last delta of a message that is not whole was seen.
 
@@ -111,6 +112,7 @@ class Life:
         assert known == event, f"two events with the id {event.place}: {known} and {event}"
         if event.name == "thread.run.created":
             self.run_id = event.object["id"]
+            self.has_run.set()
         if event.name == "thread.message.delta":
             self.open_text_at = time.monotonic()
         elif event.name.startswith("thread.message"):
@@ -233,8 +235,7 @@ def cancelled(life: Life) -> tuple[Script, Work]:
 
     async def work(life: Life) -> None:
         watching = asyncio.create_task(life.watch_run())
-        while not life.run_id and not watching.done():
-            await asyncio.sleep(0.005)
+        await life.has_run.wait()
         await asyncio.sleep(life.rng.uniform(0, 0.4))
         await life.cancel()
         await watching

@@ -6,6 +6,7 @@ everything that they were ever told is compared with what is there. `SOAK=1` mak
 """
 
 import asyncio
+import logging
 import os
 import random
 import time
@@ -25,6 +26,8 @@ KILLS = 200 if IS_SOAK else 10
 MID_DELTA = 50 if IS_SOAK else 3
 SEED = int(os.environ.get("CRASH_SEED") or random.SystemRandom().randrange(10**9))
 _LIFE_S = 30.0
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -104,7 +107,9 @@ class Theatre:
             await asyncio.sleep(self.rng.uniform(0.02, 0.8))
             return
         give_up_at = time.monotonic() + 2.0
-        while not any(life.is_mid_delta for life in lives) and time.monotonic() < give_up_at:
+        while (  # noqa: ASYNC110 (a moment in time is no event)
+            not any(life.is_mid_delta for life in lives) and time.monotonic() < give_up_at
+        ):
             await asyncio.sleep(0.005)
         await asyncio.sleep(self.rng.uniform(0, 0.15))
 
@@ -117,25 +122,30 @@ class Theatre:
 
 @pytest.mark.timeout(3600 if IS_SOAK else 180)
 async def test_kill_9_loses_nothing_acknowledged(tmp_path: Path) -> None:
-    print(f"CRASH_SEED={SEED}")
     with (
         running_provider(tmp_path) as provider,
         openai.OpenAI(base_url="http://replay", api_key=KEY) as sdk,
     ):
         theatre = Theatre(tmp_path, provider, Client(), random.Random(SEED), sdk)
         try:
-            await theatre.start()
-            theatre.assistant_id = await make_assistant(theatre.client)
-            while theatre.kills < KILLS or theatre.mid_delta < MID_DELTA:
-                await theatre.cycle()
-                print(
-                    f"{theatre.kills} kills, {theatre.mid_delta} amid deltas, {theatre.runs} runs"
-                )
-            assert theatre.server is not None
-            assert theatre.server.stop() == 0
-            theatre.check_calls()
-            fences = check_record(theatre.record)
+            await _play(theatre)
+        except Exception as error:
+            error.add_note(f"again with CRASH_SEED={SEED}; this was kill {theatre.kills}")
+            raise
         finally:
             await theatre.close()
-        assert sum(fences.values()) == theatre.runs
-        print(f"{theatre.cuts} streams cut, {len(theatre.calls)} calls, ended in fence {fences}")
+    _log.info("%d streams cut, %d calls", theatre.cuts, len(theatre.calls))
+
+
+async def _play(theatre: Theatre) -> None:
+    await theatre.start()
+    theatre.assistant_id = await make_assistant(theatre.client)
+    while theatre.kills < KILLS or theatre.mid_delta < MID_DELTA:
+        await theatre.cycle()
+        _log.info("%d kills, %d of them amid deltas", theatre.kills, theatre.mid_delta)
+    assert theatre.server is not None
+    assert theatre.server.stop() == 0
+    theatre.check_calls()
+    fences = check_record(theatre.record)
+    assert sum(fences.values()) == theatre.runs
+    _log.info("%d runs, by the fence they ended in: %s", theatre.runs, dict(fences))

@@ -14,6 +14,7 @@ from understudy.machine.happenings import Happening, ModelFailed, Move
 from understudy.model import SORRY, ModelError
 from understudy.store import Statement, changes
 from understudy.wire.chat import ChatChunk, ChatRequest
+from understudy.wire.events import Event
 from understudy.wire.messages import Content
 from understudy.wire.runs import Usage
 
@@ -135,19 +136,25 @@ async def _hear(driver: Driver, batch: list[ChatChunk]) -> None:
 
 
 async def _say(driver: Driver, said: list[Said]) -> None:
-    """Deltas are shown at once; happenings are committed first. Never out of order."""
+    """Deltas are shown at once; happenings are committed first. Never out of order. What an
+    interruption leaves unsaid is in the driver; the turn knows it already (so_far)."""
+    driver.unsaid = said
+    _show(driver)
+    while driver.unsaid:
+        happening = driver.unsaid.pop(0)
+        assert isinstance(happening, Happening), "the deltas before it were shown"
+        await driver.commit(driver.apply(happening))
+        _show(driver)
+
+
+def _show(driver: Driver) -> None:
+    """The deltas up to the next happening."""
     deltas: list[bytes] = []
-    for one in said:
-        if isinstance(one, Happening):
-            _show(driver, deltas)
-            deltas = []
-            await driver.commit(driver.apply(one))
-        else:
-            deltas.append(frames.frame(one))
-    _show(driver, deltas)
-
-
-def _show(driver: Driver, deltas: list[bytes]) -> None:
+    for one in driver.unsaid:
+        if not isinstance(one, Event):
+            break
+        deltas.append(frames.frame(one))
+    del driver.unsaid[: len(deltas)]
     if deltas:
         driver.live.show_deltas(deltas)
         driver.app.log.save_soon(driver.live, driver.lease)
@@ -198,4 +205,6 @@ def so_far(driver: Driver) -> tuple[list[Content], Usage | None]:
     """What the turn being heard has said and used; nothing when none is, or it was silent."""
     if driver.turn is None or not driver.turn.has_spoken:
         return [], None
+    if driver.state.message is not None:
+        _show(driver)  # The interruption came just when the message had begun.
     return driver.turn.content(), driver.turn.usage_so_far()

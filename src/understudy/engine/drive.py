@@ -20,7 +20,7 @@ from understudy.engine.log import LiveLog
 from understudy.engine.tools import TOOLS, ToolOff
 from understudy.errors import ApiError
 from understudy.machine import toolbox
-from understudy.machine.deltas import Turn
+from understudy.machine.deltas import Said, Turn
 from understudy.machine.happenings import (
     BudgetExhausted,
     CallModel,
@@ -74,6 +74,7 @@ class Driver:
         self.is_journalled = start is not None
         self.ending: list[Statement] = []  # Journal lines that the next commit takes along.
         self.turn: Turn | None = None  # The model turn being heard.
+        self.unsaid: list[Said] = []  # What it said, as far as it is not shown or committed.
         self._state = start.state if start else None
 
     @property
