@@ -345,4 +345,4 @@ async def _lists_models(port: int) -> bool:
                 writer.close()
     except (OSError, TimeoutError, ValueError):
         return False
-    return b" 200" in status or b" 401" in status
+    return b" 200 " in status

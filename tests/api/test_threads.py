@@ -97,6 +97,27 @@ def test_a_deleted_thread_lets_go_of_its_run(
     assert server.job(run_id) is None
 
 
+def test_what_was_below_a_deleted_thread_is_removed(
+    http: httpx2.Client, server: Running, project: str
+) -> None:
+    thread_id = http.post("/threads", json={"messages": [{"role": "user", "content": "x"}]}).json()[
+        "id"
+    ]
+    [message] = http.get(f"/threads/{thread_id}/messages").json()["data"]
+    http.delete(f"/threads/{thread_id}")
+
+    async def is_purged() -> bool:
+        bell = server.app.bell
+        for _ in range(100):
+            if await server.app.store.job(thread_id) is None:
+                return True
+            await bell.wait(["jobs"], 0.05)
+        return False
+
+    assert server.run(is_purged())
+    assert server.record("message", project, message["id"]) is None
+
+
 @pytest.mark.assertion(71)
 def test_threads_can_be_listed(http: httpx2.Client) -> None:
     made = [http.post("/threads").json()["id"] for _ in range(3)]

@@ -320,13 +320,20 @@ def test_an_active_run_says_when_to_poll_again(http: httpx2.Client, server: Runn
 
 
 def raw(server: Running, request: bytes, *, chunks: tuple[bytes, ...] = ()) -> bytes:
-    """Send bytes on a socket of one's own; the answer up to the end of its headers and more."""
+    """Send bytes on a socket of one's own; the whole answer."""
     address = (server.app.settings.host, int(server.root.rpartition(":")[2]))
     with socket.create_connection(address, timeout=10) as connection:
         connection.sendall(request)
         for chunk in chunks:
             connection.sendall(chunk)
-        return connection.recv(65_536)
+        answer = b""
+        while b"\r\n\r\n" not in answer:
+            answer += connection.recv(65_536)
+        head, _, body = answer.partition(b"\r\n\r\n")
+        length = int(head.partition(b"content-length: ")[2].split(b"\r\n")[0])
+        while len(body) < length:
+            body += connection.recv(65_536)
+        return head + body
 
 
 def head(key: str, *more: str) -> bytes:

@@ -6,7 +6,8 @@ starts and drains its worker with the ASGI life span.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -256,13 +257,24 @@ def _query(scope: Scope) -> list[tuple[str, str]]:
 async def _guarded(frames: AsyncIterator[bytes], request_id: str) -> AsyncIterator[bytes]:
     """Frames; a failure after the first byte becomes the stream's error event (SPEC 9.1)."""
     try:
-        async for frame in frames:
-            yield frame
+        async with _closing(frames):
+            async for frame in frames:
+                yield frame
     except ApiError as error:
         yield _error_frame(error)
     except Exception:  # noqa: BLE001 (the status line is sent: the stream must say it)
         _log.exception("stream_failed", request_id=request_id)
         yield _error_frame(ApiError.internal(request_id))
+
+
+@asynccontextmanager
+async def _closing(frames: AsyncIterator[bytes]) -> AsyncIterator[None]:
+    """Close a generator that is left before its end; now, not when it is collected."""
+    try:
+        yield
+    finally:
+        if isinstance(frames, AsyncGenerator):
+            await frames.aclose()
 
 
 def _error_frame(error: ApiError) -> bytes:

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import lru_cache
 from urllib.parse import unquote
 
 from understudy.api.operation import Operation
@@ -18,7 +17,6 @@ class Target:
     deployment: str | None = None
 
 
-@lru_cache(maxsize=4096)
 def target_of(raw_path: bytes) -> Target:
     """Take the prefix off (SPEC 2.1): /v1, none, /openai, /openai/v1, /openai/deployments/{d}."""
     path = raw_path.partition(b"?")[0].decode("latin-1")
