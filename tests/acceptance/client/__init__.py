@@ -1,12 +1,28 @@
 """The scenarios that the official SDK for Python must play, whatever its version."""
 
 from tests.acceptance.client import (
+    asynchronous,
+    doors,
+    errors,
     objects,
     pages,
     runs,
+    stops,
     streams,
     tools,
 )
 from tests.acceptance.client.scene import ASSERTIONS, SCENARIOS
 
-__all__ = ["ASSERTIONS", "SCENARIOS", "objects", "pages", "runs", "streams", "tools"]
+__all__ = [
+    "ASSERTIONS",
+    "SCENARIOS",
+    "asynchronous",
+    "doors",
+    "errors",
+    "objects",
+    "pages",
+    "runs",
+    "stops",
+    "streams",
+    "tools",
+]
