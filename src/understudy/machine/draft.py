@@ -220,14 +220,10 @@ class Draft:
         self._open_step(ToolCallsDetails(tool_calls=[]), calls)
 
     def begin_call(self, call: Call, type: str) -> None:
-        """The step of one built-in call: the one that the model's stream opened, or a new one."""
-        opened = self.step is None
-        if opened:
-            self.open_tool_step([call])
-        self.step_private = StepPrivate(turn=self.private.turn, calls=[call])
+        """The step of one built-in call, introduced whole."""
+        self.open_tool_step([call])
         deltas, record = introduction([call], {call.name: type})
-        if opened:
-            self._announce_deltas(deltas)
+        self._announce_deltas(deltas)
         self._set_calls(record)
 
     def answer_call(self, answer: StepToolCall) -> None:
@@ -274,14 +270,13 @@ class Draft:
                 step = replace(step, cancelled_at=self.now)
             case "expired":
                 step = replace(step, expired_at=self.now)
-            case "failed":
+            case _:
+                assert status == "failed", "a step ends in one of these"
                 error_code: Literal["server_error", "rate_limit_exceeded"] = (
                     "rate_limit_exceeded" if code == "rate_limit_exceeded" else "server_error"
                 )
                 error = StepLastError(code=error_code, message=message)
                 step = replace(step, failed_at=self.now, last_error=error)
-            case _:
-                raise AssertionError(status)
         self.step = step
         self._announce(f"thread.run.step.{status}", step)
         self._put_step()
