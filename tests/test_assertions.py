@@ -6,6 +6,9 @@ from pathlib import Path
 
 TESTS = Path(__file__).resolve().parent
 
+# A test says `pytest.mark.assertion(29)`; an acceptance test's scenario says `scenario(29)`.
+MARKERS = {"pytest.mark.assertion", "scenario"}
+
 # SPEC section 15, the groups of this server's scope: T, A, H, M, R, S, E, P.
 CLAIMED = {*range(1, 169), *range(209, 217)}
 
@@ -14,10 +17,12 @@ DEFERRED = {15, 50, 51, 65, 66, 67, 79, 81, 82, 132, 141, 144, 153, 154, 155}
 
 
 def marked(path: Path) -> Iterator[int]:
-    """The numbers in the `assertion` markers of a file, read without importing it."""
+    """The numbers in the markers of a file, read without importing it."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Call) and ast.unparse(node.func) == "pytest.mark.assertion":
+        if isinstance(node, ast.Call) and ast.unparse(node.func) in MARKERS:
             for argument in node.args:
+                if isinstance(argument, ast.Starred):
+                    continue  # The scenarios' own numbers, which are seen where they stand.
                 number = ast.literal_eval(argument)
                 assert isinstance(number, int), path
                 yield number
@@ -25,7 +30,7 @@ def marked(path: Path) -> Iterator[int]:
 
 def all_marked() -> set[int]:
     """The numbers that some test is marked with."""
-    return {number for path in sorted(TESTS.rglob("test_*.py")) for number in marked(path)}
+    return {number for path in sorted(TESTS.rglob("*.py")) for number in marked(path)}
 
 
 def test_every_claimed_assertion_has_a_test() -> None:
