@@ -151,6 +151,15 @@ def load(
         raise SettingsError(_explain(str(error), origins)) from error
 
 
+def clean_environment() -> dict[str, str]:
+    """The environment without settings, for a server that is not the operator's own."""
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(PREFIX) and name not in FALLBACKS.values()
+    }
+
+
 def context_tokens_of(settings: Settings, model: str) -> int:
     """The context window of a model."""
     return settings.context_tokens_by_model.get(model, settings.context_tokens)

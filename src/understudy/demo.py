@@ -1,0 +1,241 @@
+"""Demo: a first conversation with a server of its own, through the official Python SDK.
+
+Everything is real: the server is a process, the model is reached over HTTP (the scripted one, so
+that nothing leaves the machine), and the client is the `openai` package as anyone installs it.
+The server is killed on the way, to show what stays. Whatever happens, the process is ended and
+the temporary folder removed.
+"""
+
+import importlib.util
+import json
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import warnings
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from understudy.settings import clean_environment
+
+if TYPE_CHECKING:
+    from openai import OpenAI
+    from openai.types.beta import AssistantStreamEvent, FunctionToolParam
+
+_SERVE = "from understudy.cli import main; main()"
+_STOP_S = 10.0
+_WEATHER = {"city": "Oslo", "temperature_c": 7, "sky": "rain"}
+_ASKS_FOR_WEATHER = 'What is the weather? Please call get_weather with {"city": "Oslo"}.'
+_ASKS_WHO = "Thank you. And who are you?"
+
+
+class Failed(Exception):
+    """The demo cannot go on; the text says why."""
+
+
+def main() -> None:
+    """Show it; exit code 1 with one line when it cannot be shown."""
+    if importlib.util.find_spec("openai") is None:
+        typer.echo("The demo needs the official SDK: pip install 'understudy[demo]'", err=True)
+        raise typer.Exit(1)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # So that what is open gets closed.
+    warnings.filterwarnings("ignore", category=DeprecationWarning, message=".*Assistants API.*")
+    warnings.filterwarnings("ignore", category=DeprecationWarning, message="deprecated")
+    try:
+        with tempfile.TemporaryDirectory(prefix="understudy-demo-") as folder:
+            _show(Path(folder))
+    except Failed as failure:
+        typer.echo(f"understudy demo: {failure}", err=True)
+        raise typer.Exit(1) from None
+
+
+def _show(folder: Path) -> None:
+    typer.echo("A conversation between the official openai SDK and Understudy, on this machine.\n")
+    with ExitStack() as stack:
+        server = stack.enter_context(_serving(folder))
+        _say("server", f"is up at {server.url}; its first start made the key {server.key[:7]}…")
+        client = _client(server.url, server.key)
+        assistant_id, thread_id = _prepare(client)
+        run_id = _converse(client, assistant_id, thread_id)
+        _look_back(client, thread_id, run_id)
+        _try_a_wrong_key(server.url)
+        server.process.kill()
+        server.process.wait()
+        _say("kill -9", "of the server process, as a power cut would end it")
+        again = stack.enter_context(_serving(folder))
+        client = _client(again.url, server.key)
+        kept = client.beta.threads.messages.list(thread_id).data
+        _say("restart", f"on the same folder: all {len(kept)} messages are still there")
+        client.beta.threads.delete(thread_id)
+        client.beta.assistants.delete(assistant_id)
+        _say("delete", "the thread and the assistant")
+    typer.echo(
+        "\nThat is all. `make serve` starts a server that stays; README.md says how to go on."
+    )
+
+
+def _say(what: str, text: str) -> None:
+    typer.echo(f"{what:>10}  {text}")
+
+
+# The conversation.
+
+
+def _client(url: str, key: str) -> "OpenAI":
+    """The SDK as applications use it; without proxies, because the server is on this machine."""
+    from openai import DefaultHttpxClient, OpenAI
+
+    return OpenAI(base_url=url, api_key=key, http_client=DefaultHttpxClient(trust_env=False))
+
+
+def _prepare(client: "OpenAI") -> tuple[str, str]:
+    """An assistant with a function, and a thread."""
+    weather: FunctionToolParam = {
+        "type": "function",
+        "function": {
+            "name": "get_weather",
+            "description": "The weather in a city, now.",
+            "parameters": {
+                "type": "object",
+                "properties": {"city": {"type": "string"}},
+                "required": ["city"],
+            },
+        },
+    }
+    assistant = client.beta.assistants.create(
+        model="rehearsal", name="Weather", instructions="You know the weather.", tools=[weather]
+    )
+    _say("assistant", f"{assistant.id}, with a function get_weather")
+    thread = client.beta.threads.create()
+    _say("thread", thread.id)
+    return assistant.id, thread.id
+
+
+def _converse(client: "OpenAI", assistant_id: str, thread_id: str) -> str:
+    """Two streamed runs on one thread; the id of the first, which called the function."""
+    _ask(client, thread_id, _ASKS_FOR_WEATHER)
+    with client.beta.threads.runs.stream(thread_id=thread_id, assistant_id=assistant_id) as stream:
+        for event in stream:
+            _hear(client, event)
+        first = stream.current_run
+    _ask(client, thread_id, _ASKS_WHO)
+    with client.beta.threads.runs.stream(thread_id=thread_id, assistant_id=assistant_id) as stream:
+        for event in stream:
+            _hear(client, event)
+    if first is None:
+        raise Failed("the stream of the first run had no run in it.")
+    return first.id
+
+
+def _ask(client: "OpenAI", thread_id: str, text: str) -> None:
+    client.beta.threads.messages.create(thread_id, role="user", content=text)
+    _say("you", text)
+
+
+def _hear(client: "OpenAI", event: "AssistantStreamEvent") -> None:
+    """Print the answer word by word, and answer function calls from inside the stream."""
+    match event.event:
+        case "thread.message.created":
+            typer.echo(f"{event.data.role:>10}  ", nl=False)
+        case "thread.message.delta":
+            for part in event.data.delta.content or ():
+                if part.type == "text" and part.text is not None:
+                    typer.echo(part.text.value or "", nl=False)
+        case "thread.message.completed":
+            typer.echo()
+        case "thread.run.requires_action":
+            action = event.data.required_action
+            calls = [] if action is None else action.submit_tool_outputs.tool_calls
+            for call in calls:
+                _say("it calls", f"{call.function.name}({call.function.arguments})")
+            _say("you answer", json.dumps(_WEATHER))
+            with client.beta.threads.runs.submit_tool_outputs_stream(
+                run_id=event.data.id,
+                thread_id=event.data.thread_id,
+                tool_outputs=[
+                    {"tool_call_id": call.id, "output": json.dumps(_WEATHER)} for call in calls
+                ],
+            ) as stream:
+                for further in stream:
+                    _hear(client, further)
+        case "thread.run.failed" | "thread.run.expired":
+            raise Failed(f"the run ended with {event.event}: {event.data.last_error}")
+
+
+def _look_back(client: "OpenAI", thread_id: str, run_id: str) -> None:
+    """What is on record: messages, and the steps of the first run."""
+    messages = client.beta.threads.messages.list(thread_id, order="asc").data
+    _say("record", f"{len(messages)} messages: {', '.join(one.role for one in messages)}")
+    steps = client.beta.threads.runs.steps.list(run_id, thread_id=thread_id, order="asc").data
+    shown = ", ".join(f"{step.type} ({step.status})" for step in steps)
+    _say("steps", f"of the first run: {shown}")
+
+
+def _try_a_wrong_key(url: str) -> None:
+    from openai import AuthenticationError
+
+    try:
+        _client(url, "sk-this-is-not-the-key").beta.assistants.list()
+    except AuthenticationError as error:
+        body = error.body if isinstance(error.body, dict) else {}
+        _say("wrong key", f"is refused with {error.status_code}: {body.get('message')}")
+    else:
+        raise Failed("a wrong key was accepted.")
+
+
+# The server.
+
+
+@dataclass(frozen=True)
+class _Server:
+    process: subprocess.Popen[str]
+    url: str
+    key: str  # Empty unless this was the first start.
+
+
+@contextmanager
+def _serving(folder: Path) -> Iterator[_Server]:
+    """`understudy serve` at a free port; ended on the way out."""
+    log = folder / "server.log"
+    with log.open("a") as stderr:
+        process = subprocess.Popen(  # noqa: S603 (this Python, this package)
+            [sys.executable, "-c", _SERVE, "serve", "--port", "0", "--data", str(folder / "data")],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=stderr,
+            text=True,
+            cwd=folder,  # No settings file of the caller's is read.
+            env=clean_environment(),
+        )
+    try:
+        banner = _banner(process)
+        url, key = (re.search(rf"{name} +(\S+)", banner) for name in ("API base URL", "API key"))
+        if url is None:
+            raise Failed(f"the server did not start. {banner}{log.read_text()}")
+        yield _Server(process, url[1], "" if key is None else key[1])
+    finally:
+        process.terminate()
+        try:
+            process.wait(_STOP_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        if process.stdout is not None:
+            process.stdout.close()
+
+
+def _banner(process: "subprocess.Popen[str]") -> str:
+    """What the server prints when it is ready, or before it gives up."""
+    assert process.stdout is not None, "opened with a pipe"
+    lines = []
+    for line in process.stdout:
+        lines.append(line)
+        if "OpenAI(" in line:  # The last one.
+            break
+    return "".join(lines)
