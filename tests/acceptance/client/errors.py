@@ -7,6 +7,85 @@ import openai
 from tests.acceptance.client.scene import WEATHER, Scene, call, refused, rehearse, same, scenario
 
 
+# Path, body → message, code and param of the 400.
+INVALID: list[tuple[str, dict[str, Any], str, str, str]] = [
+    (
+        "/assistants",
+        {},
+        "Missing required parameter: 'model'.",
+        "missing_required_parameter",
+        "model",
+    ),
+    (
+        "/assistants",
+        {"model": "m", "foo": 1},
+        "Unknown parameter: 'foo'.",
+        "unknown_parameter",
+        "foo",
+    ),
+    (
+        "/assistants",
+        {"model": "m", "name": "x" * 257},
+        "Invalid 'name': string too long. Expected a string with maximum length 256, "
+        "but got a string with length 257 instead.",
+        "string_above_max_length",
+        "name",
+    ),
+    (
+        "/assistants",
+        {"model": "m", "tools": "none"},
+        "Invalid type for 'tools': expected an array of objects, but got a string instead.",
+        "invalid_type",
+        "tools",
+    ),
+    (
+        "/assistants",
+        {"model": "m", "tools": [WEATHER] * 129},
+        "Invalid 'tools': array too long. Expected an array with maximum length 128, "
+        "but got an array with length 129 instead.",
+        "array_above_max_length",
+        "tools",
+    ),
+    (
+        "/assistants",
+        {"model": "m", "temperature": 3},
+        "Invalid 'temperature': decimal above maximum value. Expected a value <= 2, "
+        "but got 3 instead.",
+        "decimal_above_max_value",
+        "temperature",
+    ),
+    (
+        "/assistants",
+        {"model": "m", "metadata": {"k": 1}},
+        "Invalid type for 'metadata.k': expected a string, but got an integer instead.",
+        "invalid_type",
+        "metadata.k",
+    ),
+    (
+        "/threads/THREAD/messages",
+        {"role": "system", "content": "x"},
+        "Invalid value: 'system'. Supported values are: 'user' and 'assistant'.",
+        "invalid_value",
+        "role",
+    ),
+    (
+        "/threads/THREAD/runs",
+        {},
+        "Missing required parameter: 'assistant_id'.",
+        "missing_required_parameter",
+        "assistant_id",
+    ),
+    (
+        "/threads/THREAD/runs",
+        {"assistant_id": "asst_any", "max_completion_tokens": 255},
+        "Invalid 'max_completion_tokens': integer below minimum value. Expected a value "
+        ">= 256, but got 255 instead.",
+        "integer_below_min_value",
+        "max_completion_tokens",
+    ),
+]
+
+
 @scenario(52, 53, 69, 88)
 def unknown_objects_are_not_found(scene: Scene) -> None:
     """404 for what could exist, 400 for what is no such id."""
@@ -33,86 +112,9 @@ def unknown_objects_are_not_found(scene: Scene) -> None:
 def invalid_requests_are_explained(scene: Scene) -> None:
     """The first violation, its path and its code."""
     thread_id = scene.thread("Hello").id
-    assistant_id = scene.assistant().id
-    cases: list[tuple[str, dict[str, Any], str, str, str]] = [
-        (
-            "/assistants",
-            {},
-            "Missing required parameter: 'model'.",
-            "missing_required_parameter",
-            "model",
-        ),
-        (
-            "/assistants",
-            {"model": "m", "foo": 1},
-            "Unknown parameter: 'foo'.",
-            "unknown_parameter",
-            "foo",
-        ),
-        (
-            "/assistants",
-            {"model": "m", "name": "x" * 257},
-            "Invalid 'name': string too long. Expected a string with maximum length 256, "
-            "but got a string with length 257 instead.",
-            "string_above_max_length",
-            "name",
-        ),
-        (
-            "/assistants",
-            {"model": "m", "tools": "none"},
-            "Invalid type for 'tools': expected an array of objects, but got a string instead.",
-            "invalid_type",
-            "tools",
-        ),
-        (
-            "/assistants",
-            {"model": "m", "tools": [WEATHER] * 129},
-            "Invalid 'tools': array too long. Expected an array with maximum length 128, "
-            "but got an array with length 129 instead.",
-            "array_above_max_length",
-            "tools",
-        ),
-        (
-            "/assistants",
-            {"model": "m", "temperature": 3},
-            "Invalid 'temperature': decimal above maximum value. Expected a value <= 2, "
-            "but got 3 instead.",
-            "decimal_above_max_value",
-            "temperature",
-        ),
-        (
-            "/assistants",
-            {"model": "m", "metadata": {"k": 1}},
-            "Invalid type for 'metadata.k': expected a string, but got an integer instead.",
-            "invalid_type",
-            "metadata.k",
-        ),
-        (
-            f"/threads/{thread_id}/messages",
-            {"role": "system", "content": "x"},
-            "Invalid value: 'system'. Supported values are: 'user' and 'assistant'.",
-            "invalid_value",
-            "role",
-        ),
-        (
-            f"/threads/{thread_id}/runs",
-            {},
-            "Missing required parameter: 'assistant_id'.",
-            "missing_required_parameter",
-            "assistant_id",
-        ),
-        (
-            f"/threads/{thread_id}/runs",
-            {"assistant_id": assistant_id, "max_completion_tokens": 255},
-            "Invalid 'max_completion_tokens': integer below minimum value. Expected a value "
-            ">= 256, but got 255 instead.",
-            "integer_below_min_value",
-            "max_completion_tokens",
-        ),
-    ]
-    for path, body, message, code, param in cases:
+    for path, body, message, code, param in INVALID:
         with refused(openai.BadRequestError, message, code=code, param=param):
-            scene.client.post(path, body=body, cast_to=object)
+            scene.client.post(path.replace("THREAD", thread_id), body=body, cast_to=object)
     with refused(openai.NotFoundError, "No assistant found with id 'asst_unknown'."):
         scene.client.beta.threads.runs.create(thread_id=thread_id, assistant_id="asst_unknown")
 
