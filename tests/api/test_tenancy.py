@@ -112,3 +112,17 @@ def test_a_file_of_another_project_cannot_be_attached(http: httpx2.Client, serve
     file_id = server.seed_file("somebody-else")
     resources = {"code_interpreter": {"file_ids": [file_id]}}
     error_of(http.post("/threads", json={"tool_resources": resources}), 404)
+
+
+def test_a_runs_tool_resources_must_be_the_projects_own(
+    http: httpx2.Client, server: Running
+) -> None:
+    assistant = http.post("/assistants", json={"model": "m"}).json()
+    body = {
+        "assistant_id": assistant["id"],
+        "tool_resources": {"code_interpreter": {"file_ids": ["file-of-somebody-else"]}},
+    }
+    answer = http.post("/threads/runs", json=body)
+    assert answer.status_code == 404
+    assert error_of(answer)["message"] == "No such File object: file-of-somebody-else"
+    assert http.get("/threads").json()["data"] == []

@@ -6,7 +6,7 @@ from msgspec import UNSET
 from msgspec.structs import replace
 
 from understudy import limits
-from understudy.api import messages, objects, threads
+from understudy.api import messages, objects, threads, tool_resources
 from understudy.api.operation import Call, operation
 from understudy.api.stream import Stream, run_stream
 from understudy.engine import record, stop
@@ -23,6 +23,7 @@ from understudy.wire.query import ListQuery
 from understudy.wire.rules import check_tool_choice
 from understudy.wire.runs import CreateRun, CreateThreadAndRun, Run, SubmitToolOutputs
 from understudy.wire.threads import CreateThread
+from understudy.wire.tools import ToolResources
 
 TAG = "Runs"
 
@@ -59,6 +60,7 @@ async def create_thread_and_run(call: Call, body: CreateThreadAndRun) -> Run | S
     thread, more = await threads.new_thread(
         call, given(body.thread, CreateThread()), param="thread."
     )
+    await tool_resources.check_references(call, given(body.tool_resources, ToolResources()))
     move = await _begin(call, body, thread.id)
     created = Event(name="thread.created", data=thread)
     launch = launch_new(call.app, call.project, move, before=[created])
