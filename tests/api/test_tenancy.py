@@ -123,6 +123,6 @@ def test_a_runs_tool_resources_must_be_the_projects_own(
         "tool_resources": {"code_interpreter": {"file_ids": ["file-of-somebody-else"]}},
     }
     answer = http.post("/threads/runs", json=body)
-    assert answer.status_code == 404
-    assert error_of(answer)["message"] == "No such File object: file-of-somebody-else"
+    message = error_of(answer, 404)["message"]
+    assert message == "No such File object: file-of-somebody-else"
     assert http.get("/threads").json()["data"] == []
