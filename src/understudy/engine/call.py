@@ -65,9 +65,8 @@ async def make(
             driver.ending.append(_end(driver, key, attempt, str(much)))
             return _failed(driver, ModelError("server_error", f"{SORRY} The model sent {much}."))
         driver.ending.append(_end(driver, key, attempt, "done"))
-        spoke = driver.turn.spoke(driver.now, driver.new_id("step"))
-        driver.turn = None
-        return driver.apply(spoke)
+        # The turn stays with the driver until the move is committed: a cancel may come first.
+        return driver.apply(driver.turn.spoke(driver.now, driver.new_id("step")))
     raise AssertionError("every attempt returns, raises or goes on to the next")
 
 
@@ -189,7 +188,6 @@ async def _pause(driver: Driver, error: ModelError, retry: int) -> None:
 
 def _failed(driver: Driver, error: ModelError) -> Move:
     partial, usage = so_far(driver)
-    driver.turn = None
     return driver.apply(
         ModelFailed(
             now=driver.now,

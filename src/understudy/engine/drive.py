@@ -6,9 +6,9 @@ taken over in memory only after its commit; a commit carries the fence, so a dri
 lease changes nothing. `Interrupted` ends any wait inside a turn; commits are finished first.
 """
 
+import asyncio
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import structlog
 
@@ -40,8 +40,10 @@ from understudy.machine.happenings import (
 )
 from understudy.machine.run import ACTIVE, apply
 from understudy.model import SORRY
-from understudy.store import Conflict, Statement, changes
+from understudy.store import Conflict, Statement, Unavailable, changes
 from understudy.wire.events import STREAM_ENDS
+from understudy.wire.messages import Content
+from understudy.wire.runs import Usage
 from understudy.wire.steps import Step
 
 _log = structlog.get_logger()
@@ -138,10 +140,8 @@ class Driver:
         """The first happening of this lease."""
         now = self.now
         run = self.state.run
-        if self.lease.reason == "cancel":
-            return self.apply(CancelAsked(now=now, partial=await self._partial()))
-        if run.expires_at is not None and now >= run.expires_at:
-            return self.apply(DeadlinePassed(now=now, partial=await self._partial()))
+        if self.lease.reason == "cancel" or (run.expires_at is not None and now >= run.expires_at):
+            raise Interrupted(self.lease.reason)
         if run.status == "requires_action":
             # Woken before its deadline: it waits for the client, not for us.
             rest = changes.rest_job(
@@ -150,7 +150,7 @@ class Driver:
             await self.app.store.commit(self._hold(False), rest)
             return None
         if was_leased:
-            partial = await self._partial()
+            partial = await record.partial_content(self.app.store, self.state)
             reclaims = self.lease.job.reclaims
             return self.apply(
                 Reclaimed(now=now, partial=partial, reclaims=reclaims, spare_id=self.new_id("step"))
@@ -198,7 +198,7 @@ class Driver:
     async def _interrupted(self, stop: Exception) -> None:
         """Cancel and deadline end the run; anything else leaves it to its next driver."""
         reason = await self._reason(stop)
-        partial, usage = call.so_far(self)
+        partial, usage = await self._so_far()
         happening: Happening
         if reason == "cancel":
             happening = CancelAsked(now=self.now, partial=partial, usage=usage)
@@ -226,13 +226,13 @@ class Driver:
         """A bug of ours, or a store that is away: the run fails rather than stay stuck, unless
         even that cannot be written; then the lease runs out and the run is taken over."""
         _log.error("run crashed", run_id=self.lease.id, exc_info=bug)
-        partial, usage = call.so_far(self)
-        failed = ModelFailed(
-            now=self.now, code="server_error", message=SORRY, partial=partial, usage=usage
-        )
         try:
             if self.state.run.status != "in_progress":
                 raise Stopped
+            partial, usage = await self._so_far()
+            failed = ModelFailed(
+                now=self.now, code="server_error", message=SORRY, partial=partial, usage=usage
+            )
             await self.commit(self.apply(failed), self._delete_job())
         except Exception as second:
             raise Stopped from second
@@ -254,13 +254,16 @@ class Driver:
         self, move: Move | None, more: tuple[Statement, ...], cancelled_ok: bool
     ) -> None:
         async with self.live.saving:
-            events, shown = self.app.log.append(self.live, move.events if move else ())
-            statements = [self._hold(cancelled_ok), *events, *self.ending, *more]
-            if move is not None:
-                move = await self._write(move, statements)
-                self._state = move.state
-            elif len(statements) > 1:
-                await self.app.store.commit(*statements)
+            with self.live.unsaved() as unsaved:
+                events, shown = self.app.log.append(self.live, unsaved, move.events if move else ())
+                statements = [self._hold(cancelled_ok), *events, *self.ending, *more]
+                if move is not None:
+                    move = await self._write(move, statements)
+                    if move.state.private.turn != self.state.private.turn:
+                        self.turn = None  # It is in the record now.
+                    self._state = move.state
+                elif len(statements) > 1:
+                    await self._store(statements)
             self.ending.clear()
             if move is not None and shown:
                 ends = any(event.name in STREAM_ENDS for event in move.events)
@@ -275,7 +278,7 @@ class Driver:
             )
             try:
                 if writes or len(statements) > 1:
-                    await self.app.store.commit(*statements, *writes)
+                    await self._store([*statements, *writes])
             except Conflict as conflict:
                 if conflict.what != "update_object":
                     raise
@@ -284,6 +287,21 @@ class Driver:
             self.versions.wrote(move.writes)
             return move
         raise Stopped
+
+    async def _store(self, statements: list[Statement]) -> None:
+        """Commit; while the store is away, again, as long as the lease is surely ours. What the
+        provider says meanwhile waits in its socket."""
+        clock = self.app.world.monotonic
+        give_up_at = clock() + limits.LEASE_S - limits.LEASE_MARGIN_S
+        while True:
+            try:
+                await self.app.store.commit(*statements)
+            except Unavailable as away:
+                if clock() >= give_up_at or self.lease.reason not in (None, "cancel"):
+                    raise Stopped from away
+                await asyncio.sleep(away.retry_after_s)
+            else:
+                return
 
     async def _drop_job(self) -> None:
         """The run is over or gone; its job has no more to do."""
@@ -322,11 +340,11 @@ class Driver:
         for row in await self.app.store.journal(self.lease.id):
             self.attempts[row.key] = max(row.attempt, self.attempts.get(row.key, 0))
 
-    async def _partial(self) -> list[Any]:
-        """What the open message showed before its driver died, from the log."""
-        if self.state.message is None:
-            return []
-        return await record.partial_content(self.app.store, self.lease.id, self.state.message.id)
+    async def _so_far(self) -> tuple[list[Content], Usage | None]:
+        """What is open and unfinished: heard by us, or left behind by the driver before."""
+        if self.turn is None:
+            return await record.partial_content(self.app.store, self.state), None
+        return call.so_far(self)
 
 
 async def drive(app: App, lease: Lease, live: LiveLog, start: Start | None) -> None:

@@ -8,7 +8,8 @@ list was trimmed, in the store.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import contextmanager
 
 import msgspec
 
@@ -64,20 +65,19 @@ class LiveLog:
         self._unsaved.extend(shown)
         self.show(shown)
 
-    def take_unsaved(self) -> tuple[int, list[bytes]]:
-        """The deltas that no commit holds yet, and the sequence of the first."""
-        taken, self._unsaved = self._unsaved, []
-        return self._unsaved_from, taken
-
-    def put_back(self, first: int, taken: list[bytes]) -> None:
-        """A save failed: the deltas are unsaved again."""
-        self._unsaved[:0] = taken
-        self._unsaved_from = first
-
-    @property
-    def is_dirty(self) -> bool:
-        """Whether deltas wait to be saved."""
-        return bool(self._unsaved)
+    @contextmanager
+    def unsaved(self) -> Iterator[tuple[int, list[bytes]]]:
+        """The deltas that no commit holds yet, and the sequence of the first, for a commit
+        inside the block. When that fails they are unsaved again: the next one takes them."""
+        first, taken = self._unsaved_from, self._unsaved
+        self._unsaved = []
+        try:
+            yield first, taken
+        except BaseException:
+            if taken:
+                self._unsaved[:0] = taken
+                self._unsaved_from = first
+            raise
 
     def close(self, error: ApiError | None = None) -> None:
         """No more frames come from here; with an error, tails end with it."""
@@ -170,23 +170,24 @@ class Log:
 
     async def _save(self, live: LiveLog, lease: Lease) -> None:
         async with live.saving:
-            first, taken = live.take_unsaved()
-            if not taken:
-                return
             guard = changes.hold_job(
                 lease.id, owner=lease.owner, fence=lease.fence, cancelled_ok=True
             )
             try:
-                await self._store.commit(guard, self._delta_row(live, first, taken))
+                with live.unsaved() as (first, taken):
+                    if taken:
+                        await self._store.commit(guard, self._delta_row(live, first, taken))
             except Conflict:
                 lease.interrupt("lost")
             except Unavailable:
-                live.put_back(first, taken)
+                return  # The driver's next commit takes them along.
 
-    def append(self, live: LiveLog, events: Sequence[Event]) -> tuple[list[Statement], list[bytes]]:
+    def append(
+        self, live: LiveLog, unsaved: tuple[int, list[bytes]], events: Sequence[Event]
+    ) -> tuple[list[Statement], list[bytes]]:
         """The statements that persist these lifecycle events (and the deltas before them), and
         the frames to show once they are committed. Call it under `live.saving`."""
-        first, taken = live.take_unsaved()
+        first, taken = unsaved
         statements = [self._delta_row(live, first, taken)] if taken else []
         shown = [frames.frame(event) for event in events]
         if shown:

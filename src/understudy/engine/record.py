@@ -151,10 +151,13 @@ async def merged(store: Store, project: str, move: Move, versions: Versions) -> 
     )
 
 
-async def partial_content(store: Store, run_id: str, message_id: str) -> list[Content]:
-    """What a message had shown before its driver died: its deltas in the log, joined."""
+async def partial_content(store: Store, state: State) -> list[Content]:
+    """What the open message showed before its driver died: its deltas in the log, joined."""
+    if state.message is None:
+        return []
+    message_id = state.message.id
     parts: dict[int, tuple[str, list[str]]] = {}
-    for row in await store.events(run_id, (0, 0)):
+    for row in await store.events(state.run.id, (0, 0)):
         if row.kind != "delta":
             continue
         for frame in frames.split(row.frames):

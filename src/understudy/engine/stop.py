@@ -35,7 +35,9 @@ async def cancel(app: App, project: str, run_id: str, *more: Statement) -> Run:
             continue  # It ended between the two reads.
         if job.cancel_asked_at is not None:
             raise ApiError.cannot_cancel("cancelling")
-        move = apply(state, CancelAsked(now=int(app.world.now())))
+        # A living driver finds its own words; a dead one's are in the log.
+        partial = await record.partial_content(app.store, state)
+        move = apply(state, CancelAsked(now=int(app.world.now()), partial=partial))
         try:
             if job.lease_until is not None and job.lease_until > app.world.now():
                 await _ask(app, job, more)

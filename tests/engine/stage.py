@@ -1,0 +1,246 @@
+"""An App in the test's own loop: a clock that tests move, and doors without a socket."""
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import httpx2
+
+from understudy import limits
+from understudy.api.app import Api
+from understudy.bell import Bell
+from understudy.bell.local import LocalBell
+from understudy.engine.app import App
+from understudy.engine.log import Log
+from understudy.engine.worker import Worker
+from understudy.model import Model
+from understudy.model.rehearsal_model import RehearsalModel
+from understudy.settings import Settings
+from understudy.store import Database, open_database
+from understudy.store.store import Store
+from understudy.wire.chat import ChatChunk, ChatRequest
+from understudy.world import World
+
+KEY = "sk-key-of-the-engine-tests"
+TERMINAL = {"completed", "failed", "cancelled", "expired", "incomplete"}
+FUNCTION = {"type": "function", "function": {"name": "look_up", "parameters": {"type": "object"}}}
+WAIT_S = 10.0
+
+Json = dict[str, Any]
+
+
+@dataclass
+class Clock:
+    """Unix time that passes only when a test says so; the monotonic clock goes along."""
+
+    at: float = 1_800_000_000.0
+
+    def now(self) -> float:
+        """The time."""
+        return self.at
+
+    @property
+    def world(self) -> World:
+        """A world with this clock."""
+        return World(now=self.now, monotonic=self.now)
+
+
+class Overheard(RehearsalModel):
+    """The rehearsal model, with a list of the calls that it got and of those being answered."""
+
+    def __init__(self, world: World) -> None:
+        super().__init__(world)
+        self.calls: list[str] = []
+        self.open: set[str] = set()
+
+    async def stream(
+        self, request: ChatRequest, *, call_id: str
+    ) -> AsyncGenerator[list[ChatChunk], None]:
+        """The answer."""
+        self.calls.append(call_id)
+        self.open.add(call_id)
+        inner = super().stream(request, call_id=call_id)
+        try:
+            async for chunks in inner:
+                yield chunks
+        finally:
+            self.open.discard(call_id)
+            await inner.aclose()
+
+
+@dataclass
+class Stage:
+    """One App and a client of its API."""
+
+    app: App
+    clock: Clock
+    http: httpx2.AsyncClient
+    model: Overheard
+    keys: int = 0
+    paths: dict[str, str] = field(default_factory=dict)  # Run id → path.
+
+    async def post(self, path: str, body: Json, *, key: str | None = None) -> Json:
+        """A POST that must succeed."""
+        headers = {"Idempotency-Key": key} if key else {}
+        return _ok(await self.http.post(path, json=body, headers=headers))
+
+    async def get(self, path: str) -> Json:
+        """A GET that must succeed."""
+        return _ok(await self.http.get(path))
+
+    async def thread(self, *texts: str) -> str:
+        """A thread with messages of the user."""
+        messages = [{"role": "user", "content": text} for text in texts]
+        id: str = (await self.post("/threads", {"messages": messages}))["id"]
+        return id
+
+    async def start(self, script: Json, **body: Any) -> Json:
+        """A run, in a thread of its own, whose model plays this script."""
+        assistant = await self.post("/assistants", {"model": "m", "tools": [FUNCTION]})
+        thread = await self.thread(f"Please rehearse:{httpx2.Response(200, json=script).text}")
+        body = {"assistant_id": assistant["id"], **body}
+        run = await self.post(f"/threads/{thread}/runs", body)
+        self.paths[run["id"]] = f"/threads/{thread}/runs/{run['id']}"
+        return run
+
+    def path(self, run: Json) -> str:
+        """Where a run is."""
+        return f"/threads/{run['thread_id']}/runs/{run['id']}"
+
+    async def run(self, run: Json) -> Json:
+        """The run as it is now."""
+        return await self.get(self.path(run))
+
+    async def until(self, run: Json, *statuses: str) -> Json:
+        """The run once it has one of these statuses; by default, a final one."""
+        wanted = set(statuses) or TERMINAL
+        async with asyncio.timeout(WAIT_S):
+            while True:
+                found = await self.run(run)
+                if found["status"] in wanted:
+                    return found
+                assert statuses or found["status"] != "requires_action", found
+                await asyncio.sleep(0.002)
+
+    async def rested(self, run: Json) -> Json:
+        """The run when nobody works on it any more."""
+        found = await self.until(run)
+        await eventually(lambda: run["id"] not in self.held)
+        return found
+
+    @property
+    def held(self) -> dict[str, Any]:
+        """What this worker holds: job id → lease."""
+        return self.app.worker._held
+
+    async def frames(self, run: Json, after: tuple[int, int] = (0, 0)) -> bytes:
+        """The run's events as a tail gives them."""
+        project = "default"
+        tail = self.app.log.tail(project, run["id"], after, with_ids=True)
+        return b"".join([frame async for frame in tail])
+
+    async def answer(self, run: Json, **more: Any) -> Json:
+        """Submit an output for every call that the run asks for."""
+        calls = run["required_action"]["submit_tool_outputs"]["tool_calls"]
+        outputs = [{"tool_call_id": call["id"], "output": "42"} for call in calls]
+        return await self.post(
+            f"{self.path(run)}/submit_tool_outputs", {"tool_outputs": outputs, **more}
+        )
+
+    async def messages(self, run: Json) -> list[Json]:
+        """The messages of the run's thread, oldest first."""
+        path = f"/threads/{run['thread_id']}/messages?order=asc&limit=100"
+        found: list[Json] = (await self.get(path))["data"]
+        return found
+
+
+def _ok(answer: httpx2.Response) -> Json:
+    assert answer.status_code == 200, answer.text
+    found: Json = answer.json()
+    return found
+
+
+async def eventually(holds: Callable[[], bool]) -> None:
+    """Wait until something holds in this process."""
+    async with asyncio.timeout(WAIT_S):
+        while not holds():  # noqa: ASYNC110 (any fact will do, not only an event)
+            await asyncio.sleep(0.001)
+
+
+@asynccontextmanager
+async def opened_store(
+    path: Path, wrap: Callable[[Database], Database] = lambda database: database
+) -> AsyncIterator[Store]:
+    """A store on this file."""
+    inner = await open_database(f"sqlite:///{path}")
+    try:
+        yield Store(wrap(inner))
+    finally:
+        await inner.close()
+
+
+@asynccontextmanager
+async def opened_stage(
+    store: Store,
+    clock: Clock | None = None,
+    *,
+    runs_at_once: int = limits.RUNS_AT_ONCE,
+    is_alone: bool = True,
+    bell: Bell | None = None,
+    works: bool = True,
+    wrap: Callable[[App], App] = lambda app: app,
+    **settings: Any,
+) -> AsyncIterator[Stage]:
+    """An App whose worker works, until the end of the block; then it drains."""
+    clock = clock or Clock()
+    app = wrap(make_app(store, clock, runs_at_once, is_alone, bell or LocalBell(), settings))
+    assert isinstance(app.model, Overheard)
+    async with AsyncExitStack() as stack:
+        if works:
+            await app.worker.start(app)
+            stack.push_async_callback(app.worker.drain, 0.0)
+        stage = Stage(app, clock, client(app), app.model)
+        stack.push_async_callback(stage.http.aclose)
+        yield stage
+
+
+def make_app(
+    store: Store,
+    clock: Clock,
+    runs_at_once: int = limits.RUNS_AT_ONCE,
+    is_alone: bool = True,
+    bell: Bell | None = None,
+    settings: Json | None = None,
+) -> App:
+    """An App that nobody started yet."""
+    world = clock.world
+    bell = bell or LocalBell()
+    boot_id = world.new_id("boot")
+    model: Model = Overheard(world)
+    return App(
+        settings=Settings(api_key=KEY, **(settings or {})),
+        world=world,
+        store=store,
+        bell=bell,
+        model=model,
+        log=Log(store, bell, world),
+        worker=Worker(boot_id, runs_at_once=runs_at_once, is_alone=is_alone),
+        boot_id=boot_id,
+    )
+
+
+def client(app: App, key: str = KEY) -> httpx2.AsyncClient:
+    """A client that calls the API in this loop."""
+    return httpx2.AsyncClient(
+        transport=httpx2.ASGITransport(app=Api(app)),
+        base_url="http://stage/v1",
+        headers={"Authorization": f"Bearer {key}"},
+    )
+
+
+def with_model(app: App, model: Model) -> App:
+    """The same App with another model."""
+    return replace(app, model=model)
