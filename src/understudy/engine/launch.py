@@ -57,7 +57,7 @@ class Launch:
             self.app.bell.ring(f"run:{self.job.id}")
             self.app.bell.ring("jobs")
             return
-        worker.release()
+        worker.release(self.job.project)
         self.versions.wrote(self.move.writes)
         lease = Lease(self.job, self.job.lease_owner)
         live = self.app.log.open(lease)
@@ -67,7 +67,7 @@ class Launch:
     def abandon(self) -> None:
         """The commit was refused: the slot is free again."""
         if self.job.lease_owner is not None:
-            self.app.worker.release()
+            self.app.worker.release(self.job.project)
 
     def _job_statement(self, now: float) -> Statement:
         job = self.job
@@ -101,7 +101,7 @@ def launch_new(app: App, project: str, move: Move, *, before: Sequence[Event] = 
     """A run that is created; `before` are events that precede its own (thread.created)."""
     run = move.state.run
     now = app.world.now()
-    has_slot = app.worker.reserve()
+    has_slot = app.worker.reserve(project)
     job = Job(
         id=run.id,
         kind="run",
@@ -122,7 +122,7 @@ def launch_new(app: App, project: str, move: Move, *, before: Sequence[Event] = 
 def launch_again(app: App, job: Job, move: Move, versions: record.Versions) -> Launch:
     """A run that waited for its client and goes on; `job` is as read, without a live lease."""
     now = app.world.now()
-    has_slot = app.worker.reserve()
+    has_slot = app.worker.reserve(job.project)
     taken = replace(
         job,
         due_at=now,

@@ -7,6 +7,7 @@ is repeated blindly.
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
@@ -57,7 +58,8 @@ class Worker:
         self._held: dict[str, Lease] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._loops: list[asyncio.Task[None]] = []
-        self._reserved = 0
+        self._used: Counter[str] = Counter()  # Slots by project: held, or reserved by a door.
+        self._has_backlog = False  # Due jobs wait for a slot, so a new run must not overtake.
         self._is_draining = False
         self._app: App | None = None
         self.context_tokens: dict[str, int] = {}  # Windows that providers named, by model.
@@ -103,20 +105,23 @@ class Worker:
 
     # Slots and leases that a door makes for a run it creates.
 
-    def free_slot(self) -> bool:
-        """Whether a run could start here at once."""
-        return not self._is_draining and self._used() < self._runs_at_once
+    def reserve(self, project: str) -> bool:
+        """Take a slot for a run that is about to be committed with its lease.
 
-    def reserve(self) -> bool:
-        """Take a slot for a run that is about to be committed with its lease."""
-        if not self.free_slot():
+        False when it has to wait its turn: no slot is free, the project has its share, or others
+        wait already.
+        """
+        is_closed = self._is_draining or self._has_backlog or self._free <= 0
+        if is_closed or self._used[project] >= limits.RUNS_PER_PROJECT:
             return False
-        self._reserved += 1
+        self._used[project] += 1
         return True
 
-    def release(self) -> None:
+    def release(self, project: str) -> None:
         """The reserved slot is not needed, or `adopt` takes it over in the same moment."""
-        self._reserved -= 1
+        self._used[project] -= 1
+        if not self._used[project]:
+            del self._used[project]
 
     def adopt(self, lease: Lease, live: LiveLog, state: State, versions: Versions) -> None:
         """Drive a run that was committed already leased."""
@@ -130,11 +135,13 @@ class Worker:
             lease.interrupt(reason)
         return lease
 
-    def _used(self) -> int:
-        return len(self._held) + self._reserved
+    @property
+    def _free(self) -> int:
+        return self._runs_at_once - self._used.total()
 
     def _work(self, lease: Lease, work: Coroutine[Any, Any, None]) -> None:
         self._held[lease.id] = lease
+        self._used[lease.project] += 1
         task = asyncio.create_task(work, name=f"job {lease.id}")
         self._tasks.add(task)
         # A callback, because a task that is cancelled before it begins runs no `finally`.
@@ -142,8 +149,11 @@ class Worker:
 
     def _let_go(self, lease: Lease, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
+        self.release(lease.project)
         if self._held.get(lease.id) is lease:
             del self._held[lease.id]
+        if self._has_backlog:
+            self.app.bell.ring("jobs")
         lease.done.set()
         if not task.cancelled() and task.exception() is not None:
             _log.error("job crashed", job_id=lease.id, exc_info=task.exception())
@@ -166,7 +176,7 @@ class Worker:
             owner=self._boot_id,
             now=now,
             lease_until=now + limits.LEASE_S,
-            free=self._runs_at_once - self._used(),
+            free=self._free,
             per_project=limits.RUNS_PER_PROJECT,
         )
         for job in jobs:
@@ -181,6 +191,7 @@ class Worker:
         wait for a slot."""
         now = self.app.world.now()
         due = await self.app.store.next_due(now)
+        self._has_backlog = due is not None and due <= now
         if due is None:
             return limits.POLL_JOBS_S
         return min(limits.POLL_JOBS_S, max(limits.POLL_LEAST_S, due - now))
