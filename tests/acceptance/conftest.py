@@ -19,7 +19,7 @@ PLAY_S = 100.0
 class Report:
     """What one SDK's client program said."""
 
-    sdk: str
+    version: str
     results: dict[str, dict[str, Any]]  # Any: a line of JSON.
     ending: str
 
@@ -54,7 +54,8 @@ def play(sdk: str, arguments: Sequence[str]) -> Report:
         output = late.stdout.decode() if late.stdout else ""
         ending = f"stopped after {PLAY_S:.0f} s"
     lines = [json.loads(line) for line in output.splitlines() if line.startswith("{")]
-    return Report(sdk, {line["scenario"]: line for line in lines if line["scenario"]}, ending)
+    version = lines.pop(0)["sdk"] if lines else "none"
+    return Report(version, {line["scenario"]: line for line in lines}, ending)
 
 
 def program(sdk: str) -> list[str]:

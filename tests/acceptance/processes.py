@@ -27,9 +27,15 @@ class Running:
 @contextmanager
 def serving(data: Path) -> Iterator[Running]:
     """A provider and a server that uses it; both end with the block."""
-    with provider() as address, process("serve", *flags(data), upstream=address) as server:
-        url = announced(server, "API base URL")
-        yield Running(url, address, data, server)
+    with provider() as address, serving_with(address, data) as server:
+        yield server
+
+
+@contextmanager
+def serving_with(address: str, data: Path) -> Iterator[Running]:
+    """A server that uses this provider."""
+    with process("serve", *flags(data), upstream=address) as server:
+        yield Running(announced(server, "API base URL"), address, data, server)
 
 
 @contextmanager

@@ -6,7 +6,6 @@ import openai
 
 from tests.acceptance.client.scene import WEATHER, Scene, call, refused, rehearse, same, scenario
 
-
 # Path, body → message, code and param of the 400.
 INVALID: list[tuple[str, dict[str, Any], str, str, str]] = [
     (
