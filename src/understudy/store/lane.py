@@ -1,8 +1,10 @@
 """Lane: threads that answer calls from the event loop in batches, in the order of arrival.
 
 A thread takes whatever waits, up to a bound, and never waits to fill a batch: under load the
-calls that arrive during one batch become the next. A whole batch comes back to the loop with one
-wake-up. The state of a lane belongs to the loop's thread; only the queue is shared.
+calls that arrive during one batch become the next. What is asked in one turn of the loop is
+handed over together, at its end, so that a thread does not wake for the first call only to fight
+the loop for the interpreter; and a whole batch comes back with one wake-up. The state of a lane
+belongs to the loop's thread; only the queue is shared.
 """
 
 import asyncio
@@ -38,6 +40,7 @@ class Lane(Generic[T]):
         self._on_fatal = on_fatal
         self._loop = asyncio.get_running_loop()
         self._queue: queue.SimpleQueue[_Call[T] | None] = queue.SimpleQueue()
+        self._fresh: list[_Call[T]] = []  # Asked in this turn of the loop.
         self._waiting = 0
         self._closed: str | None = None
         self._threads = [
@@ -55,17 +58,25 @@ class Lane(Generic[T]):
             raise Unavailable(f"Too many calls wait for the store's {self._name}.")
         call = _Call(payload, self._loop.create_future())
         self._waiting += 1
-        self._queue.put(call)
+        if not self._fresh:
+            self._loop.call_soon(self._hand_over)
+        self._fresh.append(call)
         return await call.future
 
     async def close(self) -> None:
         """Answer what was accepted, refuse what comes, and end the threads."""
         if self._closed is None:
             self._closed = "The store is closed."
+            self._hand_over()
             for _ in self._threads:
                 self._queue.put(None)
         for thread in self._threads:
             await asyncio.to_thread(thread.join)
+
+    def _hand_over(self) -> None:
+        fresh, self._fresh = self._fresh, []
+        for call in fresh:
+            self._queue.put(call)
 
     def _serve(self, work: Work[T]) -> None:
         """The thread: an end by exception is the end of the lane."""
@@ -120,6 +131,7 @@ class Lane(Generic[T]):
     def _die(self, calls: list[_Call[T]], reason: str) -> None:
         """Nobody may wait for a thread that is gone."""
         self._closed = reason
+        self._hand_over()
         while not self._queue.empty():
             call = self._queue.get_nowait()
             if call is not None:
