@@ -135,13 +135,17 @@ def listen(host: str, port: int) -> socket.socket:
     """The listening socket, or why there is none."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        return socket.create_server((host, port), family=family, backlog=2048)
+        listener = socket.create_server((host, port), family=family, backlog=2048)
     except OSError as error:
         reason = os.strerror(error.errno) if error.errno else str(error)
         raise CannotStart(
             f"Cannot listen on {host}:{port}: {reason}. "
             "Choose another port with --port or UNDERSTUDY_PORT."
         ) from error
+    # Connections inherit it. asyncio sets it only where a socket names its protocol, which
+    # create_server's does not; without it each answer waits 40 ms for the client's ACK.
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return listener
 
 
 async def serve(settings: Settings, on_ready: Callable[[str, str | None], None]) -> None:

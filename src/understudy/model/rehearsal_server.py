@@ -337,7 +337,10 @@ def _server(world: World | None, log_level: str | None = None) -> uvicorn.Server
 def _listener(host: str, port: int) -> socket.socket:
     """A listening socket: clients may connect from now on, even before the server runs."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    return socket.create_server((host, port), family=family, backlog=4_096)
+    listener = socket.create_server((host, port), family=family, backlog=4_096)
+    # Connections inherit it; asyncio sets it only where a socket names its protocol.
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return listener
 
 
 async def serve_rehearsal(
