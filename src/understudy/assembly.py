@@ -180,6 +180,7 @@ class Server(uvicorn.Server):
                 lifespan="on",
                 ws="none",
                 server_header=False,
+                proxy_headers=False,  # Nobody asks for the client's address.
                 timeout_graceful_shutdown=int(limits.SHUTDOWN_S),
                 timeout_keep_alive=limits.KEEP_ALIVE_IDLE_S,
             )
