@@ -1,5 +1,7 @@
 """Threads (SPEC 7.2, assertions 63-72)."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import httpx2
 import openai
 import pytest
@@ -58,6 +60,16 @@ def test_modify_metadata_leaves_the_resources(
     assert changed["tool_resources"] == resources
     cleared = http.post(f"/threads/{made['id']}", json={"tool_resources": None}).json()
     assert cleared == {**changed, "tool_resources": {}}
+
+
+def test_changes_at_the_same_time_all_succeed(http: httpx2.Client) -> None:
+    path = f"/threads/{http.post('/threads').json()['id']}"
+
+    def change(number: int) -> int:
+        return http.post(path, json={"metadata": {"number": str(number)}}).status_code
+
+    with ThreadPoolExecutor(24) as pool:
+        assert set(pool.map(change, range(48))) == {200}
 
 
 @pytest.mark.assertion(69)

@@ -54,7 +54,8 @@ class Api:
         self.app = app
         self._routes = Routes(OPERATIONS)
         self._keys = Keys(app.store, app.world)
-        self._turns = Turns()
+        self._turns = Turns()  # By idempotency key.
+        self._again = Turns()  # By object, of those whose change was refused.
         self._streams = Streams()
         self._health = health.Health(app)
         self._drain: asyncio.Task[None] | None = None
@@ -191,15 +192,25 @@ class Api:
     async def _perform(
         self, operation: Operation, call: Call, path_values: list[str]
     ) -> Answer | Stream:
-        """Run the operation; again when the record moved under it."""
+        """Run the operation; again when the record moved under it.
+
+        Callers that were refused take turns, object by object, and whoever comes meanwhile queues
+        up behind them: otherwise of many changes at once only the luckiest few would succeed.
+        """
         arguments = operation.bind(call, path_values)
-        for _ in range(limits.CONFLICT_RETRIES):
+        # A call that names no object competes with nobody; a read is never refused.
+        place = path_values[0] if path_values else call.request_id
+        if operation.method == "GET" or not self._again.is_busy(call.project, place):
             try:
-                if call.idempotency is None:
-                    return _encode(await operation.function(call, **arguments))
                 return await self._perform_once(operation, call, arguments)
             except Conflict as conflict:
                 _log.debug("conflict", request_id=call.request_id, what=conflict.what)
+        async with self._again.turn(call.project, place):
+            for _ in range(limits.CONFLICT_RETRIES):
+                try:
+                    return await self._perform_once(operation, call, arguments)
+                except Conflict as conflict:
+                    _log.debug("conflict", request_id=call.request_id, what=conflict.what)
         raise ApiError.unavailable()
 
     async def _perform_once(
@@ -207,7 +218,8 @@ class Api:
     ) -> Answer | Stream:
         """Run the operation unless its idempotency key was seen; then give the same answer."""
         idempotency = call.idempotency
-        assert idempotency is not None, "the caller saw one"
+        if idempotency is None:
+            return _encode(await operation.function(call, **arguments))
         async with self._turns.turn(call.project, idempotency.key):
             app = self.app
             earlier = await earlier_answer(app.store, app.world, call.project, idempotency)

@@ -66,6 +66,10 @@ class Turns:
     def __init__(self) -> None:
         self._locks: dict[tuple[str, str], tuple[asyncio.Lock, int]] = {}
 
+    def is_busy(self, project: str, key: str) -> bool:
+        """Whether somebody has the turn, or waits for it."""
+        return (project, key) in self._locks
+
     @asynccontextmanager
     async def turn(self, project: str, key: str) -> AsyncIterator[None]:
         """Wait for the requests before this one, but not for ever."""
