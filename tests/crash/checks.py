@@ -191,7 +191,7 @@ def check_calls(calls: Sequence[dict[str, Any]], record: Path) -> None:
     ids = [call["call_id"] for call in calls]
     twice = [id for id, count in Counter(ids).items() if count > 1]
     assert twice == [], f"calls without a journal line of their own: {twice}"
-    with _reading(record) as connection:
+    with reading(record) as connection:
         lines = {
             f"{run_id}:{key}:{attempt}"
             for run_id, key, attempt in connection.execute(
@@ -206,7 +206,7 @@ def check_record(record: Path) -> Counter[int]:
     """The log of every run in a stopped server's record: places without a gap, one terminal
     event, no job left. How many runs ended in each fence."""
     fences: Counter[int] = Counter()
-    with _reading(record) as connection:
+    with reading(record) as connection:
         assert list(connection.execute("select * from jobs")) == []
         places: dict[str, list[tuple[int, int]]] = defaultdict(list)
         ends: Counter[str] = Counter()
@@ -228,7 +228,8 @@ def check_record(record: Path) -> Counter[int]:
     return fences
 
 
-def _reading(record: Path) -> "apsw.Connection":
+def reading(record: Path) -> "apsw.Connection":
+    """The record of a server, to be looked at only."""
     return apsw.Connection(str(record), flags=apsw.SQLITE_OPEN_READONLY)
 
 

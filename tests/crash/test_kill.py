@@ -16,7 +16,7 @@ from pathlib import Path
 import openai
 import pytest
 
-from tests.crash.checks import check_calls, check_life, check_record
+from tests.crash.checks import check_calls, check_life, check_record, reading
 from tests.crash.client import Client
 from tests.crash.lives import MIX, Life, make_assistant
 from tests.crash.processes import KEY, Process, Provider, running_provider, start_server
@@ -82,7 +82,7 @@ class Theatre:
             Life(self.client, self.assistant_id, random.Random(self.rng.random()), kind)
             for kind in MIX
         ]
-        works = [asyncio.create_task(life.live(), name=life.kind) for life in lives]
+        works = [asyncio.create_task(life.live(), name=repr(life)) for life in lives]
         try:
             await self._moment(lives)
             await self.kill(lives)
@@ -91,8 +91,10 @@ class Theatre:
                 await self._moment(lives)
                 await self.kill(lives)
                 await self.start()
+            _, late = await asyncio.wait(works, timeout=_LIFE_S)
+            assert not late, await self._why(late)
+            await asyncio.gather(*works)
             async with asyncio.timeout(_LIFE_S):
-                await asyncio.gather(*works)
                 await asyncio.gather(*(check_life(self.client, life, self.sdk) for life in lives))
         finally:
             for work in works:
@@ -100,6 +102,16 @@ class Theatre:
             await asyncio.gather(*works, return_exceptions=True)
         self.runs += 2 * len(lives)
         self.cuts += sum(life.cuts for life in lives)
+
+    async def _why(self, late: set[asyncio.Task[None]]) -> str:
+        """What the lives that do not end wait for, and what the server knows of their runs."""
+        lines = []
+        for work in late:
+            where = [f"{frame.f_code.co_name}:{frame.f_lineno}" for frame in work.get_stack()]
+            lines.append(f"{work.get_name()} waits in {where}")
+        with reading(self.record) as connection:
+            lines += [str(row) for row in connection.execute("select * from jobs")]
+        return "\n".join(lines)
 
     async def _moment(self, lives: list[Life]) -> None:
         """Any moment; every second time one in which text is on its way to some client."""

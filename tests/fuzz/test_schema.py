@@ -144,6 +144,7 @@ def test_nothing_that_is_sent_breaks_the_server(server: Running) -> None:
             for name in case.path_parameters or ():
                 case.path_parameters[name] = stock.ids.get(name, case.path_parameters[name])
             case.body = aimed(case.body, stock.ids)
+            case.headers.clear()  # Generated keys would end it at the door.
         response = case.call(base_url=server.url, headers=headers, session=session, timeout=20)
         seen[case.operation.label, response.status_code] += 1
         check(response, case)
