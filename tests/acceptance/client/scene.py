@@ -84,9 +84,10 @@ class Scene:
 Play = Callable[[Scene], None]
 SCENARIOS: dict[str, Play] = {}
 ASSERTIONS: dict[str, tuple[int, ...]] = {}
+SLOW: set[str] = set()  # What waits long is played beside the others.
 
 
-def scenario(*assertions: int) -> Callable[[Play], Play]:
+def scenario(*assertions: int, is_slow: bool = False) -> Callable[[Play], Play]:
     """Name a scenario, and the assertions of the specification that it proves."""
 
     def register(play: Play) -> Play:
@@ -94,6 +95,8 @@ def scenario(*assertions: int) -> Callable[[Play], Play]:
         assert name not in SCENARIOS
         SCENARIOS[name] = play
         ASSERTIONS[name] = assertions
+        if is_slow:
+            SLOW.add(name)
         return play
 
     return register

@@ -351,3 +351,14 @@ def a_client_that_leaves_does_not_stop_the_run(scene: Scene) -> None:
     stream.close()
     same(runs.poll(first.data.id, thread_id=thread.id).status, "completed")
     assert scene.last_text(thread.id).endswith("word10")
+
+
+@scenario(162, is_slow=True)
+def a_long_silence_is_bridged(scene: Scene) -> None:
+    """Keep-alives go unnoticed, and keep a client that gives up after 17 s of silence."""
+    runs = scene.client.with_options(timeout=17).beta.threads.runs
+    script: list[dict[str, Any]] = [{"text": "I think "}, {"delay_ms": 18_500}, {"text": "slowly."}]
+    thread = scene.thread(rehearse(script))
+    with runs.stream(thread_id=thread.id, assistant_id=scene.assistant().id) as stream:
+        same("".join(stream.text_deltas), "I think slowly.")
+    same(stream.get_final_run().status, "completed")

@@ -30,14 +30,15 @@ def pending(run: Run) -> list[tuple[str, Any]]:
     return [(one.function.name, json.loads(one.function.arguments)) for one in calls]
 
 
-@scenario(111, 112, 116)
+@scenario(111, 112, 116, 141)
 def one_call_is_answered(scene: Scene) -> None:
     """requires_action, submit, completed; the step holds the output."""
     runs = scene.client.beta.threads.runs
     thread = scene.thread(rehearse([call("get_weather", city="Oslo")], END))
     run = scene.run(thread, scene.assistant(tools=[WEATHER]))
     same(pending(run), [("get_weather", {"city": "Oslo"})])
-    (step,) = runs.steps.list(run.id, thread_id=thread.id)
+    found: Any = ["step_details.tool_calls[*].file_search.results[*].content"]
+    (step,) = runs.steps.list(run.id, thread_id=thread.id, include=found)
     assert step.step_details.type == "tool_calls" and step.status == "in_progress"
     (before,) = step.step_details.tool_calls
     assert before.type == "function" and before.function.output is None

@@ -36,11 +36,13 @@ export const TIME = { type: "function", function: { name: "get_time" } };
 export const BOTH = [WEATHER, TIME];
 
 export const scenarios = new Map();
+export const slow = new Set(); // What waits long is played beside the others.
 
 /** Name a scenario, and the assertions of the specification that it proves. */
-export function scenario(name, assertions, play) {
+export function scenario(name, assertions, play, { isSlow = false } = {}) {
   assert.ok(!scenarios.has(name), name);
   scenarios.set(name, play);
+  if (isSlow) slow.add(name);
 }
 
 /** A client as an application makes it; a hidden retry would hide a fault. */

@@ -264,3 +264,14 @@ scenario("a_client_that_leaves_does_not_stop_the_run", [163], async (scene) => {
   assert.equal(done.status, "completed");
   assert.match(await scene.lastText(thread.id), /word10$/);
 });
+
+async function silence(scene) {
+  const assistant = await scene.assistant();
+  const script = [{ text: "I think " }, { delay_ms: 18_500 }, { text: "slowly." }];
+  const thread = await scene.thread(rehearse(script));
+  const stream = scene.runs.stream(thread.id, { assistant_id: assistant.id });
+  assert.equal((await stream.finalRun()).status, "completed");
+  assert.equal(textOf((await stream.finalMessages())[0]), "I think slowly.");
+}
+
+scenario("a_long_silence_is_bridged", [162], silence, { isSlow: true });
