@@ -146,6 +146,13 @@ async def test_content_may_be_a_list_of_parts(model: ChatModel, rehearsal: Rehea
     assert text(await stream(model)) == "Hi"
 
 
+async def test_half_a_character_is_replaced(model: ChatModel, rehearsal: Rehearsal) -> None:
+    chunk = 'data: {"choices": [{"delta": {"content": "TEXT"}}]}\n\n'
+    pieces = ("One ", "\\ud83d", "\\ude00", " two")
+    rehearsal.script({"raw_bytes": "".join(chunk.replace("TEXT", piece) for piece in pieces)})
+    assert text(await stream(model)) == "One \ufffd\ufffd two"
+
+
 async def test_reasoning_is_no_content(model: ChatModel, rehearsal: Rehearsal) -> None:
     rehearsal.script(
         {"reasoning": "Let me think."},

@@ -5,6 +5,7 @@ text/event-stream. The first byte tells: `{` or `[` begins JSON, `<` begins HTML
 stream begins with either.
 """
 
+import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -115,22 +116,22 @@ class Reading:
             elif chunk.usage is None and chunk.error is None:
                 self._look_for_error(event)
             if chunk.error is not None:
-                raise self._error(msgspec.json.decode(event))
+                raise self._error(_decoded(event))
             chunks.append(chunk)
         if chunks:
             self.has_yielded = True
         return chunks
 
     def _repaired(self, event: bytes) -> ChatChunk:
-        """A chunk whose fields have surprising types."""
+        """A chunk whose fields have surprising types, or whose text is no Unicode."""
         try:
-            return msgspec.convert(repaired(msgspec.json.decode(event)), ChatChunk)
-        except (*_UNREADABLE, msgspec.ValidationError):
+            return msgspec.convert(repaired(_decoded(event)), ChatChunk)
+        except (ValueError, RecursionError, msgspec.MsgspecError):
             raise self._failed("The model provider sent a stream that cannot be read.") from None
 
     def _look_for_error(self, event: bytes) -> None:
         """A chunk with nothing in it may be an error that is not called one (older vLLM)."""
-        found = msgspec.json.decode(event)
+        found = _decoded(event)
         if isinstance(found, dict) and not found.get("choices") and said(found) is not None:
             raise self._error(found)
 
@@ -206,6 +207,21 @@ def _streamed(choice: CompletionChoice) -> ChunkChoice:
 def _numbered(index: int, call: ChunkToolCall) -> ChunkToolCall:
     """A whole call at its place in the list."""
     return msgspec.structs.replace(call, index=index)
+
+
+def _decoded(event: bytes) -> Any:
+    """JSON; half a character becomes U+FFFD.
+
+    Gateways that cut text by UTF-16 units send an emoji as two lone surrogates, in two chunks.
+    """
+    try:
+        return msgspec.json.decode(event)
+    except _UNREADABLE:
+        found = json.loads(event.decode("utf-8", "replace"))
+        text = json.dumps(found, ensure_ascii=False)
+        return msgspec.json.decode(
+            text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+        )
 
 
 def repaired(chunk: Any) -> Any:

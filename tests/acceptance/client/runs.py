@@ -298,6 +298,18 @@ def a_rate_limit_is_told(scene: Scene) -> None:
     same((run.last_error.code, run.last_error.message), ("rate_limit_exceeded", text))
 
 
+@scenario(97)
+def half_an_emoji_does_not_fail_a_run(scene: Scene) -> None:
+    """Gateways that cut text by UTF-16 units send lone surrogates; the rest is kept."""
+    chunk = 'data: {"choices": [{"index": 0, "delta": {"content": "TEXT"}}]}\n\n'
+    texts = ("One ", "\\ud83d", "\\ude00", " two.")
+    frames = "".join(chunk.replace("TEXT", text) for text in texts)
+    thread = scene.thread(rehearse([{"raw_bytes": frames}]))
+    same(scene.run(thread, scene.assistant()).status, "completed")
+    text = scene.last_text(thread.id)
+    assert text.startswith("One ") and text.endswith(" two."), text
+
+
 @scenario(133)
 def a_refusal_is_a_content_part(scene: Scene) -> None:
     """Not a text, and the run is complete."""
