@@ -17,7 +17,6 @@ from tests.crash.checks import check_order, check_places
 from tests.crash.client import Event, parse
 from tests.engine.stage import (
     FUNCTION,
-    KEY,
     Clock,
     Json,
     Stage,
@@ -26,7 +25,6 @@ from tests.engine.stage import (
     opened_store,
 )
 from understudy import limits
-from understudy.api.auth import ensure_key
 from understudy.store import Database, Row, Statement
 from understudy.store.store import Store
 
@@ -207,7 +205,6 @@ class Play:
             return playing.done()
 
     async def _play(self, store: Store) -> None:
-        await ensure_key(store, self._clock.world, KEY)
         async with opened_stage(store, self._clock) as stage:
             stage.model.calls = self._calls
             run = await self._scene(stage)

@@ -1,9 +1,16 @@
 """An App in the test's own loop: a clock that tests move, and doors without a socket."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Mapping,
+    Sequence,
+)
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +18,7 @@ import httpx2
 
 from understudy import limits
 from understudy.api.app import Api
+from understudy.api.auth import ensure_key
 from understudy.bell import Bell
 from understudy.bell.local import LocalBell
 from understudy.engine.app import App
@@ -19,7 +27,7 @@ from understudy.engine.worker import Worker
 from understudy.model import Model
 from understudy.model.rehearsal_model import RehearsalModel
 from understudy.settings import Settings
-from understudy.store import Database, open_database
+from understudy.store import Database, Row, Statement, open_database
 from understudy.store.store import Store
 from understudy.wire.chat import ChatChunk, ChatRequest
 from understudy.world import World
@@ -30,6 +38,7 @@ FUNCTION = {"type": "function", "function": {"name": "look_up", "parameters": {"
 WAIT_S = 10.0
 
 Json = dict[str, Any]
+Hook = Callable[[list[str]], Awaitable[None]]
 
 
 @dataclass
@@ -49,12 +58,15 @@ class Clock:
 
 
 class Overheard(RehearsalModel):
-    """The rehearsal model, with a list of the calls that it got and of those being answered."""
+    """The rehearsal model, with a list of the calls that it got and of those being answered;
+    it says nothing more while `may_speak` is clear."""
 
     def __init__(self, world: World) -> None:
         super().__init__(world)
         self.calls: list[str] = []
         self.open: set[str] = set()
+        self.may_speak = asyncio.Event()
+        self.may_speak.set()
 
     async def stream(
         self, request: ChatRequest, *, call_id: str
@@ -65,6 +77,7 @@ class Overheard(RehearsalModel):
         inner = super().stream(request, call_id=call_id)
         try:
             async for chunks in inner:
+                await self.may_speak.wait()
                 yield chunks
         finally:
             self.open.discard(call_id)
@@ -79,8 +92,6 @@ class Stage:
     clock: Clock
     http: httpx2.AsyncClient
     model: Overheard
-    keys: int = 0
-    paths: dict[str, str] = field(default_factory=dict)  # Run id → path.
 
     async def post(self, path: str, body: Json, *, key: str | None = None) -> Json:
         """A POST that must succeed."""
@@ -102,9 +113,7 @@ class Stage:
         assistant = await self.post("/assistants", {"model": "m", "tools": [FUNCTION]})
         thread = await self.thread(f"Please rehearse:{httpx2.Response(200, json=script).text}")
         body = {"assistant_id": assistant["id"], **body}
-        run = await self.post(f"/threads/{thread}/runs", body)
-        self.paths[run["id"]] = f"/threads/{thread}/runs/{run['id']}"
-        return run
+        return await self.post(f"/threads/{thread}/runs", body)
 
     def path(self, run: Json) -> str:
         """Where a run is."""
@@ -170,6 +179,35 @@ async def eventually(holds: Callable[[], bool]) -> None:
             await asyncio.sleep(0.001)
 
 
+class Hooked:
+    """A database with something to do around its commits; `before` and `after` get the names
+    of the statements and may wait or raise."""
+
+    def __init__(self, inner: Database) -> None:
+        self._inner = inner
+        self.before: Hook = _nothing
+        self.after: Hook = _nothing
+
+    async def fetch(self, query: str, args: Mapping[str, object]) -> list[Row]:
+        """As the inner one."""
+        return await self._inner.fetch(query, args)
+
+    async def commit(self, statements: Sequence[Statement]) -> list[list[Row]]:
+        """The inner one's, between the hooks."""
+        names = [statement.query for statement in statements]
+        await self.before(names)
+        rows = await self._inner.commit(statements)
+        await self.after(names)
+        return rows
+
+    async def close(self) -> None:
+        """The inner one is closed by who opened it."""
+
+
+async def _nothing(names: list[str]) -> None:
+    """No hook."""
+
+
 @asynccontextmanager
 async def opened_store(
     path: Path, wrap: Callable[[Database], Database] = lambda database: database
@@ -191,13 +229,13 @@ async def opened_stage(
     is_alone: bool = True,
     bell: Bell | None = None,
     works: bool = True,
-    wrap: Callable[[App], App] = lambda app: app,
     **settings: Any,
 ) -> AsyncIterator[Stage]:
     """An App whose worker works, until the end of the block; then it drains."""
     clock = clock or Clock()
-    app = wrap(make_app(store, clock, runs_at_once, is_alone, bell or LocalBell(), settings))
+    app = make_app(store, clock, runs_at_once, is_alone, bell or LocalBell(), settings)
     assert isinstance(app.model, Overheard)
+    await ensure_key(store, app.world, KEY)
     async with AsyncExitStack() as stack:
         if works:
             await app.worker.start(app)
@@ -239,8 +277,3 @@ def client(app: App, key: str = KEY) -> httpx2.AsyncClient:
         base_url="http://stage/v1",
         headers={"Authorization": f"Bearer {key}"},
     )
-
-
-def with_model(app: App, model: Model) -> App:
-    """The same App with another model."""
-    return replace(app, model=model)
