@@ -168,13 +168,16 @@ def test_values_of_the_run_replace_the_assistants(talk: Talk) -> None:
 @pytest.mark.assertion(99)
 def test_null_means_as_the_assistant_has_it(talk: Talk) -> None:
     names = ["model", "temperature", "top_p", "tools", "response_format", "instructions"]
+    defaults = ["tool_choice", "truncation_strategy", "parallel_tool_calls", "metadata"]
     talk.plays([text("ok")])
     assistant = talk.assistant(
         temperature=0.5, tools=[function("f")], instructions="Be brief.", top_p=0.75
     )
-    run = talk.start(assistant, talk.thread("hi"), **dict.fromkeys(names))
+    run = talk.start(assistant, talk.thread("hi"), **dict.fromkeys([*names, *defaults]))
     made = talk.get(f"/assistants/{assistant}")
     assert {name: run[name] for name in names} == {name: made[name] for name in names}
+    truncation = {"type": "auto", "last_messages": None}
+    assert [run[name] for name in defaults] == ["auto", truncation, True, {}]
     assert talk.rested(run)["status"] == "completed"
 
 

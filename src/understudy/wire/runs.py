@@ -198,8 +198,8 @@ GivenToolChoice = Annotated[
     Meta(description="Which tools the first turn may or must call; null stands for `auto`."),
 ]
 ParallelToolCalls = Annotated[
-    bool | UnsetType,
-    Meta(description="Whether one turn may call several functions; true when absent."),
+    bool | None | UnsetType,
+    Meta(description="Whether one turn may call several functions; null stands for true."),
 ]
 
 
