@@ -32,7 +32,7 @@ ERROR_PARAM_CHARS = 512  # The same for a path, which may hold a key of metadata
 # Transport.
 JSON_BODY_BYTES = 32 * 1024 * 1024
 BODY_STALL_S = 30.0  # A body that sends nothing for this long is given up.
-EVENT_ID_CHARS = 32  # Two numbers and a dot.
+EVENT_ID_DIGITS = 18  # Of each of its two numbers: what every database can compare.
 HEADER_VALUE_CHARS = 512  # Of client headers that we echo or store.
 JSON_DEPTH = 64  # Nesting of a body; deeper is a client mistake or an attack.
 KEEP_ALIVE_S = 15.0  # SPEC 9.1: a comment after this much silence.

@@ -111,7 +111,8 @@ def test_a_place_between_rounds_is_the_end_of_the_first(talk: Talk) -> None:
 
 
 @pytest.mark.parametrize(
-    "after", ["1", "x", "1.x", "-1.2", "1.2.3", "1." + "9" * 40, "\u0661.\u0662", "1. 2"]
+    "after",
+    ["1", "x", "1.x", "-1.2", "1.2.3", "1." + "9" * 40, "9" * 19 + ".1", "\u0661.\u0662", "1. 2"],
 )
 def test_a_place_that_is_none_is_refused(talk: Talk, after: str) -> None:
     run = talk.ran("hi")

@@ -1,5 +1,6 @@
 """Runs (SPEC 7.4, 8): create, read, modify, submit tool outputs, cancel, replay."""
 
+import re
 from collections.abc import Sequence
 
 from msgspec import UNSET
@@ -26,6 +27,9 @@ from understudy.wire.threads import CreateThread
 from understudy.wire.tools import ToolResources
 
 TAG = "Runs"
+
+_NUMBER = f"([0-9]{{1,{limits.EVENT_ID_DIGITS}}})"
+_EVENT_ID = re.compile(rf"{_NUMBER}\.{_NUMBER}")
 
 
 @operation("POST", "/threads/{thread_id}/runs", tag=TAG, beta=True)
@@ -205,10 +209,9 @@ async def replay_run_events(
 
 def _place(event_id: str) -> tuple[int, int]:
     """An event id, `<fence>.<sequence>`."""
-    fence, _, seq = event_id.partition(".")
-    is_id = fence.isascii() and fence.isdigit() and seq.isascii() and seq.isdigit()
-    if not is_id or len(event_id) > limits.EVENT_ID_CHARS:
+    match = _EVENT_ID.fullmatch(event_id)
+    if match is None:
         raise ApiError.invalid(
             "after", f"Invalid 'after': '{event_id[:64]}'. Expected an event ID such as '1.42'."
         )
-    return int(fence), int(seq)
+    return int(match[1]), int(match[2])
