@@ -278,6 +278,22 @@ def test_a_full_thread_refuses_more(
     assert add(http, thread_id).status_code == 200
 
 
+def test_runs_go_on_in_a_full_thread(http: httpx2.Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("understudy.limits.THREAD_MESSAGES", 1)
+    assistant = http.post("/assistants", json={"model": "m"}).json()["id"]
+    messages = [{"role": "user", "content": "x"}]
+    thread_id = http.post("/threads", json={"messages": messages}).json()["id"]
+    body = {"assistant_id": assistant, "stream": True}
+    for _ in range(3):
+        answer = http.post(f"/threads/{thread_id}/runs", json=body)
+        assert "thread.run.completed" in answer.text
+    page = http.get(f"/threads/{thread_id}/messages").json()["data"]
+    assert len(page) == 4
+    for message in page:
+        assert http.delete(f"/threads/{thread_id}/messages/{message['id']}").status_code == 200
+    assert add(http, thread_id).status_code == 200
+
+
 def test_a_message_for_an_unknown_thread_is_a_404(http: httpx2.Client) -> None:
     error = error_of(add(http, "thread_nobody"), 404)
     assert error["message"] == "No thread found with id 'thread_nobody'."

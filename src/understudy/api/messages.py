@@ -53,8 +53,12 @@ async def explain(call: Call, thread_id: str, conflict: Conflict) -> None:
 
 
 def grown(call: Call, thread_id: str, by: int) -> Statement:
-    """Count messages of a thread; refused when the thread is gone or full."""
-    return changes.grow(thread_id, project=call.project, by=by, limit=limits.THREAD_MESSAGES)
+    """Count messages of a thread; refused when the thread is gone or full.
+
+    What runs write may go beyond the limit: such a thread can still run, and be thinned out.
+    """
+    limit = limits.THREAD_MESSAGES if by > 0 else limits.INTEGER_MAX
+    return changes.grow(thread_id, project=call.project, by=by, limit=limit)
 
 
 def new_message(call: Call, thread_id: str, body: CreateMessage, *, at: float) -> Message:
