@@ -249,6 +249,21 @@ def test_a_run_waits_in_the_queue_and_its_stream_with_it(narrow: Talk) -> None:
     assert other.again(run)["status"] == "completed"
 
 
+def test_the_stream_of_a_run_in_the_queue_ends_with_its_thread(narrow: Talk) -> None:
+    busy, other = Talk(narrow.server, narrow.http), Talk(narrow.server, narrow.http)
+    busy.plays([SILENCE])
+    first = busy.start(busy.assistant(), busy.thread("hi"))
+    busy.once(first, lambda now: now["status"] == "in_progress")
+    with other.open_stream(other.assistant(), other.thread("hi")) as live:
+        live.until("thread.run.queued")
+        run = live.heard[0].data
+        other.http.delete(f"/threads/{run['thread_id']}")
+        found = live.rest()
+    assert names(found) == ["run.created", "run.queued", "error"]
+    assert found[-1].data["error"]["message"] == "Thread was deleted."
+    busy.cancel(first)
+
+
 def test_a_run_in_the_queue_can_be_cancelled(narrow: Talk) -> None:
     busy, other = Talk(narrow.server, narrow.http), Talk(narrow.server, narrow.http)
     busy.plays([SILENCE])

@@ -18,6 +18,7 @@ from understudy.bell import Bell
 from understudy.engine import frames
 from understudy.engine.lease import Lease
 from understudy.errors import ApiError
+from understudy.machine.run import ACTIVE
 from understudy.store import Conflict, Statement, Unavailable, changes
 from understudy.store.store import Store
 from understudy.wire.events import STREAM_ENDS, Event
@@ -242,6 +243,8 @@ class Log:
                 if self._live.get(run_id) is not live:
                     continue
                 if await self._store.job(run_id) is None and not await tail.has_more():
+                    if await tail.was_deleted():
+                        yield frames.error_frame(ApiError.thread_deleted())
                     return
                 rang = await rings.wait(limits.POLL_JOBS_S)
                 quiet_s = 0.0 if rang else quiet_s + limits.POLL_JOBS_S
@@ -314,6 +317,11 @@ class _Tail:
     async def has_more(self, from_row: Place | None = None) -> bool:
         """Whether the store has anything after the place."""
         return bool(await self._store.events(self._run_id, from_row or self.place))
+
+    async def was_deleted(self) -> bool:
+        """Whether a run without a job was deleted with its thread: it never came to an end."""
+        record = await self._store.get("run", self._project, self._run_id)
+        return record is None or msgspec.json.decode(record.body, type=Run).status in ACTIVE
 
     async def _restored(self, frame: bytes) -> bytes:
         if self._run is None:
