@@ -3,6 +3,7 @@
 import json
 from typing import Any
 
+import msgspec
 import pytest
 from msgspec import UNSET
 
@@ -26,10 +27,12 @@ from understudy.wire.tools import (
     ChooseFileSearch,
     ChooseFunction,
     CodeInterpreterTool,
+    FileSearchOptions,
     FileSearchTool,
     FunctionDefinition,
     FunctionName,
     FunctionTool,
+    RankingOptions,
     TextFormat,
     Tool,
     ToolChoice,
@@ -252,4 +255,15 @@ def test_tools_are_normalised() -> None:
     assert normal_tools([unset, strict, FileSearchTool(file_search=None), CODE]) == (
         [FUNCTION, strict, SEARCH, CODE]
     )
+    nulls = FunctionDefinition(name="a", description=None, parameters=None)
+    options = FileSearchOptions(
+        max_num_results=None, ranking_options=RankingOptions(ranker=None, score_threshold=0.5)
+    )
+    found = msgspec.to_builtins(
+        normal_tools([FunctionTool(function=nulls), FileSearchTool(file_search=options)])
+    )
+    assert found == [
+        {"type": "function", "function": {"name": "a", "strict": False}},
+        {"type": "file_search", "file_search": {"ranking_options": {"score_threshold": 0.5}}},
+    ]
     assert normal_tools(None) == normal_tools(UNSET) == []

@@ -11,8 +11,9 @@ from understudy.machine.private import RunPrivate
 from understudy.wire.assistants import Assistant
 from understudy.wire.base import given
 from understudy.wire.events import Event
+from understudy.wire.rules import normal_response_format, normal_tools
 from understudy.wire.runs import CreateRun, CreateThreadAndRun, Run, TruncationStrategy
-from understudy.wire.tools import ResponseFormat, Tool, ToolResources
+from understudy.wire.tools import Tool, ToolResources
 
 
 def begin(
@@ -26,7 +27,7 @@ def begin(
 ) -> Move:
     """A queued run and its first two events. A value of the body replaces the assistant's for
     this run; null or absent keeps it."""
-    tools = given(body.tools, assistant.tools)
+    tools = normal_tools(given(body.tools, assistant.tools))
     run = Run(
         id=id,
         created_at=now,
@@ -42,7 +43,7 @@ def begin(
         last_error=None,
         model=given(body.model, assistant.model),
         instructions=_instructions(body, assistant),
-        tools=list(tools),
+        tools=tools,
         tool_resources=_tool_resources(body, assistant),
         metadata=given(body.metadata, {}),
         temperature=given(body.temperature, assistant.temperature),
@@ -53,7 +54,9 @@ def begin(
         truncation_strategy=given(body.truncation_strategy, TruncationStrategy(type="auto")),
         incomplete_details=None,
         usage=None,
-        response_format=_response_format(body, assistant),
+        response_format=normal_response_format(
+            given(body.response_format, assistant.response_format)
+        ),
         tool_choice=given(body.tool_choice, "auto"),
         parallel_tool_calls=given(body.parallel_tool_calls, True),
     )
@@ -83,12 +86,6 @@ def _tool_resources(body: CreateRun | CreateThreadAndRun, assistant: Assistant) 
         code_interpreter=given(ours.code_interpreter, theirs.code_interpreter),
         file_search=given(ours.file_search, theirs.file_search),
     )
-
-
-def _response_format(body: CreateRun | CreateThreadAndRun, assistant: Assistant) -> ResponseFormat:
-    """`none` is what renderings of 2024 called `auto` (SPEC 7.1)."""
-    chosen = given(body.response_format, assistant.response_format)
-    return "auto" if chosen == "none" else chosen
 
 
 def _fixed_tokens(instructions: str, tools: Sequence[Tool]) -> int:

@@ -7,6 +7,7 @@ what the API has loaded. Each raises the ApiError of the first violation.
 
 import re
 from collections.abc import Iterable, Sequence
+from typing import TypeVar
 
 from msgspec import UNSET, UnsetType
 from msgspec.structs import replace
@@ -28,16 +29,20 @@ from understudy.wire.tools import (
     ChooseCodeInterpreter,
     ChooseFileSearch,
     ChooseFunction,
+    FileSearchOptions,
     FileSearchResourcesHelper,
     FileSearchTool,
     FunctionTool,
     JsonSchemaFormat,
+    RankingOptions,
     ResponseFormat,
     Tool,
     ToolChoice,
     ToolResources,
     ToolResourcesHelper,
 )
+
+S = TypeVar("S", bound=Body)
 
 # PostgreSQL takes no NUL in a parameter, and no id of ours or the original's has any of these.
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
@@ -120,18 +125,31 @@ def check_tool_choice(choice: ToolChoice | None | UnsetType, tools: Iterable[Too
 
 
 def normal_tools(tools: Sequence[Tool] | None | UnsetType) -> list[Tool]:
-    """Tools as an object shows them: an unset `strict` is false, a null `file_search` is absent."""
+    """Tools as an object shows them: an unset `strict` is false, and what is null is absent,
+    because the original's objects have no null in a tool."""
     return [_normal_tool(tool) for tool in given(tools, [])]
 
 
 def _normal_tool(tool: Tool) -> Tool:
     match tool:
-        case FunctionTool() if tool.function.strict is None:
-            return FunctionTool(function=replace(tool.function, strict=False))
-        case FileSearchTool(file_search=None):
+        case FunctionTool():
+            strict = bool(tool.function.strict)
+            return FunctionTool(function=_without_nulls(replace(tool.function, strict=strict)))
+        case FileSearchTool(file_search=FileSearchOptions() as options):
+            ranking = options.ranking_options
+            if isinstance(ranking, RankingOptions):
+                options = replace(options, ranking_options=_without_nulls(ranking))
+            return FileSearchTool(file_search=_without_nulls(options))
+        case FileSearchTool():
             return FileSearchTool()
         case _:
             return tool
+
+
+def _without_nulls(body: S) -> S:
+    """The body with its nulls left out."""
+    nulls = [name for name in body.__struct_fields__ if getattr(body, name) is None]
+    return replace(body, **dict.fromkeys(nulls, UNSET)) if nulls else body
 
 
 def _tool_key(tool: Tool) -> str:
@@ -257,4 +275,6 @@ def check_response_format(format: ResponseFormat | None | UnsetType) -> None:
 def normal_response_format(format: ResponseFormat | None | UnsetType) -> ResponseFormat:
     """A response format as an object shows it: absent, null and `none` are `auto`."""
     wanted: ResponseFormat = given(format, "auto")
+    if isinstance(wanted, JsonSchemaFormat):
+        return JsonSchemaFormat(json_schema=_without_nulls(wanted.json_schema))
     return "auto" if wanted == "none" else wanted
