@@ -11,6 +11,7 @@ from tests.acceptance.client.scene import (
     TIME,
     WEATHER,
     Scene,
+    outputs,
     rehearse,
     same,
     scenario,
@@ -267,12 +268,14 @@ def a_failing_provider_fails_the_run(scene: Scene) -> None:
 
 @scenario(123)
 def a_broken_provider_is_tried_again(scene: Scene) -> None:
-    """A 500 before the first byte is repeated, then it succeeds."""
-    script = {"steps": [{"status": 500, "body": "oops", "times": 1}, {"text": "Fine now."}]}
+    """What fails before the first byte is repeated, then it succeeds."""
+    limit = {"status": 429, "headers": {"retry-after": "0"}, "body": {}, "times": 1}
+    fault = {"status": 500, "body": "oops", "times": 1}
+    script = {"steps": [fault, limit, {"text": "Fine now."}]}
     thread = scene.thread("rehearse: " + json.dumps(script))
     same(scene.run(thread, scene.assistant()).status, "completed")
     same(scene.last_text(thread.id), "Fine now.")
-    same([one["status"] for one in scene.calls()], [500, 200])
+    same([one["status"] for one in scene.calls()], [500, 429, 200])
 
 
 @scenario(123)
@@ -284,6 +287,23 @@ def a_provider_that_stays_broken_fails_the_run(scene: Scene) -> None:
     assert run.last_error is not None
     same(run.last_error.code, "server_error")
     assert "secret" not in run.last_error.message, run.last_error
+
+
+@scenario(104)
+def a_used_up_prompt_budget_ends_incomplete(scene: Scene) -> None:
+    """max_prompt_tokens is a total over the run's turns; the second turn finds nothing left."""
+    runs = scene.client.beta.threads.runs
+    usage = {"prompt_tokens": 256, "completion_tokens": 5, "total_tokens": 261}
+    thread = scene.thread(rehearse([{"call": {"name": "get_time"}}, {"usage": usage}]))
+    run = scene.run(thread, scene.assistant(tools=BOTH), max_prompt_tokens=256)
+    run = runs.submit_tool_outputs_and_poll(
+        run_id=run.id, thread_id=thread.id, tool_outputs=outputs(run, "noon")
+    )
+    same(run.status, "incomplete")
+    assert run.incomplete_details is not None and run.usage is not None
+    same(run.incomplete_details.reason, "max_prompt_tokens")
+    same((run.usage.prompt_tokens, run.usage.total_tokens), (256, 261))
+    same(len(scene.calls()), 1)
 
 
 @scenario(124)

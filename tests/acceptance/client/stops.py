@@ -93,6 +93,25 @@ def a_cancel_does_not_wait_for_a_silent_provider(scene: Scene) -> None:
     wait_until(lambda: scene.calls()[0].get("left_early") is True)
 
 
+@scenario(129, 159)
+def a_deleted_thread_ends_its_stream(scene: Scene) -> None:
+    """With an error that the SDK raises: there is no run any more that could have an end."""
+    threads = scene.client.beta.threads
+    thread = scene.thread(rehearse([{"words": 1000, "every_ms": 20}]))
+    try:
+        with threads.runs.stream(thread_id=thread.id, assistant_id=scene.assistant().id) as stream:
+            for event in stream:
+                if event.event == "thread.message.delta":
+                    threads.delete(thread.id)
+                    break
+            stream.until_done()
+    except openai.APIError as error:
+        same(error.message, "Thread was deleted.")
+    else:
+        raise AssertionError("the stream ended as if nothing had happened")
+    wait_until(lambda: scene.calls()[0].get("left_early") is True)
+
+
 @scenario(121)
 def a_run_that_is_over_cannot_be_cancelled(scene: Scene) -> None:
     """With the status in the text."""

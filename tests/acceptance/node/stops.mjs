@@ -63,3 +63,15 @@ scenario("a_cancel_does_not_wait_for_a_silent_provider", [119], async (scene) =>
   assert.ok(Date.now() - began < 3_000);
   await waitUntil(async () => (await scene.asked())[0].left_early === true);
 });
+
+scenario("a_deleted_thread_ends_its_stream", [129, 159], async (scene) => {
+  // With an error: there is no run any more that could have an end.
+  const assistant = await scene.assistant();
+  const thread = await scene.thread(rehearse([{ words: 1000, every_ms: 20 }]));
+  const stream = scene.runs.stream(thread.id, { assistant_id: assistant.id });
+  stream.once("textDelta", () => scene.calls.deleteThread(thread.id));
+  const error = await stream.finalRun().then(assert.fail, (reason) => reason);
+  assert.ok(error instanceof sdk.APIError, error);
+  assert.match(error.message, /Thread was deleted\./);
+  await waitUntil(async () => (await scene.asked())[0].left_early === true);
+});
