@@ -97,6 +97,18 @@ def test_only_an_active_run_is_cancelled(talk: Talk, sdk: openai.OpenAI) -> None
     assert talk.again(run)["status"] == "cancelled"
 
 
+def test_a_cancel_with_an_idempotency_key_can_be_repeated(talk: Talk) -> None:
+    alive = working(talk)
+    talk.plays([call("f")])
+    waiting = talk.rested(talk.start(talk.assistant(tools=TOOLS), talk.thread("hi")))
+    for run in (alive, waiting):
+        keyed = {"idempotency-key": run["id"]}
+        first, second = (talk.http.post(f"{path_of(run)}/cancel", headers=keyed) for _ in range(2))
+        assert first.json()["status"] == "cancelling"
+        assert (second.status_code, second.json()) == (200, first.json())
+        assert talk.cancel(run).status_code == 400
+
+
 def test_a_cancel_is_never_too_early(talk: Talk) -> None:
     talk.plays([text("some words that come"), SILENCE])
     assistant = talk.assistant()

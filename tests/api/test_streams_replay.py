@@ -207,6 +207,17 @@ def test_an_idempotent_retry_gets_the_same_stream(talk: Talk) -> None:
     assert len(talk.asked()) == 1
 
 
+def test_an_idempotent_retry_of_outputs_begins_where_they_began(talk: Talk) -> None:
+    talk.plays([call("f")], [text("done")])
+    run = talk.rested(talk.start(talk.assistant(tools=TOOLS), talk.thread("hi")))
+    body = {"tool_outputs": [{"tool_call_id": id, "output": "out"} for id in call_ids(run)]}
+    path = f"{path_of(run)}/submit_tool_outputs"
+    first = talk.streamed(path, body, **{"idempotency-key": "outputs"})
+    assert first[0].name == "thread.run.step.completed"
+    assert talk.streamed(path, body, **{"idempotency-key": "outputs"}) == first
+    assert len(talk.asked()) == 2
+
+
 def test_deltas_are_in_the_log_before_the_run_ends(talk: Talk) -> None:
     talk.plays([text("one two three"), SILENCE])
     run = talk.start(talk.assistant(), talk.thread("hi"))

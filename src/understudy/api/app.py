@@ -227,7 +227,7 @@ class Api:
                 body = arguments.get(operation.body_name or "")
                 if not (operation.streams and getattr(body, "stream", None) is True):
                     return Answer(200, earlier.answer)
-                call.replayed_run_id = earlier.run_id
+                call.replayed_stream = earlier.run_id
             return _encode(await operation.function(call, **arguments))
 
     def _log_request(

@@ -57,28 +57,35 @@ class Call:
     body: bytes = b""
     deployment: str | None = None
     idempotency: Idempotency | None = None
-    # Set when an Idempotency-Key was seen before and the client wants the run's stream again.
-    replayed_run_id: str | None = None
+    # Set when an Idempotency-Key was seen before and the client wants the run's stream again:
+    # where that began, as `<run id>.<fence>`.
+    replayed_stream: str | None = None
     response_headers: dict[str, str] = field(default_factory=dict)
 
     async def commit(
         self,
         *statements: Statement | tuple[Statement, ...],
         answer: Wire | None = None,
-        run_id: str | None = None,
+        stream: str | None = None,
     ) -> list[list[Row]]:
         """Commit a change, and with it the answer under the request's idempotency key."""
-        if self.idempotency is None or (answer is None and run_id is None):
-            return await self.app.store.commit(*statements)
-        remembered = changes.remember_answer(
+        more = () if answer is None else self.remembered(answer, stream)
+        return await self.app.store.commit(*statements, more)
+
+    def remembered(self, answer: Wire, stream: str | None = None) -> tuple[Statement, ...]:
+        """What keeps the answer under the request's idempotency key, if it has one. `stream` is
+        where the run's stream begins, as in `replayed_stream`."""
+        if self.idempotency is None:
+            return ()
+        statement = changes.remember_answer(
             self.project,
             key=self.idempotency.key,
             hash=self.idempotency.hash,
             created_at=self.app.world.now(),
             answer=msgspec.json.encode(answer),
-            run_id=run_id,
+            run_id=stream,
         )
-        return await self.app.store.commit(*statements, remembered)
+        return (statement,)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -40,8 +40,8 @@ async def create_run(
 
     The thread is locked until the run ends. With `stream: true` the answer is the run's events.
     """
-    if call.replayed_run_id is not None:
-        return run_stream(call, call.replayed_run_id, (0, 0))
+    if call.replayed_stream is not None:
+        return _replayed(call, call.replayed_stream)
     await objects.require(call, "thread", thread_id)
     move = await _begin(call, body, thread_id)
     bodies = given(body.additional_messages, [])
@@ -59,8 +59,8 @@ async def create_thread_and_run(call: Call, body: CreateThreadAndRun) -> Run | S
 
     If any part is wrong, neither exists.
     """
-    if call.replayed_run_id is not None:
-        return run_stream(call, call.replayed_run_id, (0, 0))
+    if call.replayed_stream is not None:
+        return _replayed(call, call.replayed_stream)
     thread, more = await threads.new_thread(
         call, given(body.thread, CreateThread()), param="thread."
     )
@@ -93,7 +93,7 @@ async def _launch(
     run = launch.move.state.run
     try:
         # What belongs to the call comes first: a thread must be there before its run.
-        await call.commit(*more, *launch.statements, answer=run, run_id=run.id)
+        await call.commit(*more, *launch.statements, answer=run, stream=f"{run.id}.{launch.fence}")
     except Conflict as conflict:
         launch.abandon()
         await _explain(call, run.thread_id, conflict)
@@ -103,6 +103,12 @@ async def _launch(
         raise
     launch.go()
     return run_stream(call, run.id, (launch.fence, 0)) if streams else run
+
+
+def _replayed(call: Call, stream: str) -> Stream:
+    """The stream that an earlier request with this idempotency key began."""
+    run_id, _, fence = stream.partition(".")
+    return run_stream(call, run_id, (int(fence or 0), 0))
 
 
 async def _explain(call: Call, thread_id: str, conflict: Conflict) -> None:
@@ -152,8 +158,8 @@ async def submit_tool_outputs(
     call: Call, thread_id: str, run_id: str, body: SubmitToolOutputs
 ) -> Run | Stream:
     """Submit the outputs of all function calls that the run waits for, in one request."""
-    if call.replayed_run_id is not None:
-        return run_stream(call, call.replayed_run_id, (0, 0))
+    if call.replayed_stream is not None:
+        return _replayed(call, call.replayed_stream)
     await load_run(call, thread_id, run_id)
     versions = record.Versions()
     state = await record.load_state(call.app.store, call.project, run_id, versions)
@@ -189,7 +195,7 @@ async def cancel_run(call: Call, thread_id: str, run_id: str) -> Run:
     The answer says `cancelling`; the run is `cancelled` within moments, and its thread free.
     """
     await load_run(call, thread_id, run_id)
-    return await stop.cancel(call.app, call.project, run_id)
+    return await stop.cancel(call.app, call.project, run_id, call.remembered)
 
 
 @operation("GET", "/threads/{thread_id}/runs/{run_id}/events", tag=TAG, beta=True)

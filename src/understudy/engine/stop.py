@@ -6,6 +6,7 @@ move itself.
 """
 
 import asyncio
+from collections.abc import Callable
 
 from understudy import limits
 from understudy.engine import frames, record
@@ -17,9 +18,12 @@ from understudy.store import Conflict, Statement, changes
 from understudy.store.records import Job
 from understudy.wire.runs import Run
 
+# What a door wants to be committed with the cancel, given its answer.
+Along = Callable[[Run], tuple[Statement, ...]]
 
-async def cancel(app: App, project: str, run_id: str, *more: Statement) -> Run:
-    """Cancel an active run; the run as `cancelling`. `more` is committed with the cancel.
+
+async def cancel(app: App, project: str, run_id: str, along: Along = lambda answer: ()) -> Run:
+    """Cancel an active run; the run as `cancelling`.
 
     Raises ApiError when the run is over or already being cancelled, or unknown.
     """
@@ -38,6 +42,8 @@ async def cancel(app: App, project: str, run_id: str, *more: Statement) -> Run:
         # A living driver finds its own words; a dead one's are in the log.
         partial = await record.partial_content(app.store, state)
         move = apply(state, CancelAsked(now=int(app.world.now()), partial=partial))
+        answer = cancelling(move, state)
+        more = along(answer)
         try:
             if job.lease_until is not None and job.lease_until > app.world.now():
                 await _ask(app, job, more)
@@ -45,7 +51,7 @@ async def cancel(app: App, project: str, run_id: str, *more: Statement) -> Run:
                 await _take(app, job, move, versions, more)
         except Conflict:
             continue
-        return cancelling(move, state)
+        return answer
     raise ApiError.unavailable()
 
 

@@ -82,7 +82,8 @@ class KeyRow:
 
 @dataclass(frozen=True, slots=True)
 class AnswerRow:
-    """What was answered to a request with an idempotency key; `hash` is the request's."""
+    """What was answered to a request with an idempotency key; `hash` is the request's. `run_id`
+    is where the stream of its run begins: the id, a dot and the fence."""
 
     project: str
     key: str
