@@ -31,6 +31,7 @@ ERROR_PARAM_CHARS = 512  # The same for a path, which may hold a key of metadata
 
 # Transport.
 JSON_BODY_BYTES = 32 * 1024 * 1024
+HEAD_BYTES = 1024 * 1024  # Of a request line with its headers; a read may bring 256 KiB of body.
 BODY_STALL_S = 30.0  # A body that sends nothing for this long is given up.
 EVENT_ID_DIGITS = 18  # Of each of its two numbers: what every database can compare.
 HEADER_VALUE_CHARS = 512  # Of client headers that we echo or store.
@@ -62,6 +63,7 @@ CONTEXT_TOKENS = 128_000  # A setting.
 CONTEXT_TOKENS_MAX = 10_000_000  # No model's window is larger; a provider's word above it is noise.
 CONTEXT_RESERVE_TOKENS = 1_024  # Kept free for the answer when no completion cap is given.
 CONFLICT_RETRIES = 5
+MERGE_RETRIES = 100  # A driver's: a client that edits metadata without pause must not stop its run.
 LIVE_LOG_BYTES = 8 * 1024 * 1024  # Frames of one live run kept in memory; older ones are re-read.
 
 # The model seam.

@@ -271,7 +271,7 @@ class Driver:
 
     async def _write(self, move: Move, statements: list[Statement]) -> Move:
         """Commit a move; a client's metadata edit in between is kept and the commit repeated."""
-        for _ in range(limits.CONFLICT_RETRIES):
+        for _ in range(limits.MERGE_RETRIES):
             created_at = self.app.world.now()
             writes = record.statements(
                 move, self.versions, project=self.lease.project, created_at=created_at

@@ -1,0 +1,138 @@
+"""The log of a run: live readers of every kind see what the store replays, byte for byte."""
+
+import asyncio
+
+import pytest
+
+from tests.crash.checks import check_order, check_places
+from tests.crash.client import Event, parse
+from tests.engine.stage import Clock, Json, Stage, eventually, opened_stage
+from understudy import limits
+from understudy.bell.local import LocalBell
+from understudy.store.store import Store
+
+
+def words(count: int, every_ms: float = 1) -> Json:
+    """A script that says so many words."""
+    return {"steps": [{"words": count, "every_ms": every_ms}]}
+
+
+def events(frames: bytes) -> list[Event]:
+    """The events in a stream."""
+    parsed = [parse(frame) for frame in frames.split(b"\n\n") if frame]
+    return [event for event in parsed if event is not None]
+
+
+async def slowly(stage: Stage, run: Json, pause_s: float, after: tuple[int, int] = (0, 0)) -> bytes:
+    """What a reader gets that takes its time between two pieces."""
+    pieces = []
+    async for piece in stage.app.log.tail("default", run["id"], after, with_ids=True):
+        pieces.append(piece)
+        await asyncio.sleep(pause_s)
+    return b"".join(pieces)
+
+
+async def test_a_trimmed_log_gives_late_and_slow_readers_the_same_frames(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "LIVE_LOG_BYTES", 2_000)
+    run = await stage.start(words(150))
+    quick = asyncio.create_task(stage.frames(run))
+    slow = asyncio.create_task(slowly(stage, run, 0.04))
+    await eventually(lambda: stage.app.log._live[run["id"]]._first > 20)
+    late = asyncio.create_task(stage.frames(run))
+    first = await quick
+    assert await late == first
+    assert await slow == first
+    assert await stage.frames(run) == first
+    check_places([event.place for event in events(first)])
+    check_order(events(first))
+
+
+async def test_only_saved_frames_are_trimmed(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "LIVE_LOG_BYTES", 100)
+    monkeypatch.setattr(limits, "DELTA_TICK_S", 3600.0)
+    run = await stage.start(words(60))
+    whole = events(await stage.frames(run))
+    check_places([event.place for event in whole])
+    assert sum(event.is_delta for event in whole) == 60
+
+
+async def test_two_hundred_readers_see_the_same(stage: Stage) -> None:
+    run = await stage.start(words(40, every_ms=2))
+    tails = [asyncio.create_task(slowly(stage, run, 0.001 * (n % 7))) for n in range(200)]
+    seen = await asyncio.gather(*tails)
+    assert set(seen) == {await stage.frames(run)}
+
+
+async def test_deltas_are_in_the_store_while_the_model_thinks_on(stage: Stage) -> None:
+    run = await stage.start({"steps": [{"text": "one two three"}, {"silence": True}]})
+    async with asyncio.timeout(5):
+        while True:
+            rows = await stage.app.store.events(run["id"], (0, 0))
+            deltas = [row for row in rows if row.kind == "delta"]
+            if deltas and b"three" in deltas[-1].frames:
+                break
+            await asyncio.sleep(0.005)
+    check_places([(row.fence, seq) for row in rows for seq in range(row.seq_from, row.seq_to + 1)])
+    assert stage.model.open
+
+
+async def test_many_deltas_are_few_rows(stage: Stage) -> None:
+    run = await stage.start(words(200, every_ms=1))
+    await stage.rested(run)
+    rows = await stage.app.store.events(run["id"], (0, 0))
+    assert 1 < len([row for row in rows if row.kind == "delta"]) < 50
+
+
+@pytest.mark.parametrize("kind", ["live", "over"])
+async def test_a_replay_from_every_place_goes_on_with_the_next_event(
+    stage: Stage, kind: str
+) -> None:
+    run = await stage.start(words(20))
+    if kind == "over":
+        await stage.rested(run)
+    places = [(1, seq) for seq in range(1, 15)]
+    parts = await asyncio.gather(*(stage.frames(run, place) for place in places))
+    whole = events(await stage.frames(run))
+    for (_, seq), part in zip(places, parts, strict=True):
+        assert events(part) == whole[seq:]
+
+
+async def test_a_reader_follows_a_run_through_the_answer_of_its_client(stage: Stage) -> None:
+    script = {"turns": [[{"call": {"name": "look_up"}}], [{"words": 5, "every_ms": 2}]]}
+    run = await stage.start(script)
+    waiting = await stage.until(run, "requires_action")
+    first = events(await stage.frames(run))
+    assert first[-1].name == "thread.run.requires_action"
+    await stage.answer(waiting)
+    rest = events(await stage.frames(run, first[-1].place))
+    assert events(await stage.frames(run)) == first + rest
+    check_order(first + rest)
+    assert rest[0].place == (first[-1].place[0] + 1, 1)
+
+
+async def test_a_reader_in_another_process_gets_the_same_from_the_store(
+    store: Store, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "POLL_JOBS_S", 0.01)
+    async with (
+        opened_stage(store, clock, bell=LocalBell()) as one,
+        opened_stage(store, clock, bell=LocalBell(), works=False) as two,
+    ):
+        run = await one.start(words(60, every_ms=3))
+        near, far = await asyncio.gather(one.frames(run), two.frames(run))
+        assert far == near
+
+
+async def test_the_log_forgets_the_run_and_its_readers(stage: Stage) -> None:
+    run = await stage.start(words(20, every_ms=2))
+    live = stage.app.log._live[run["id"]]
+    tails = [asyncio.create_task(stage.frames(run)) for _ in range(5)]
+    await eventually(lambda: len(live._readers) == 5)
+    tails[0].cancel()
+    await asyncio.gather(*tails[1:])
+    assert live._readers == set()
+    await stage.rested(run)
+    assert stage.app.log._live == {}
+    assert stage.app.log._dirty == {}

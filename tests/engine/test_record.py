@@ -1,0 +1,100 @@
+"""Writing beside others: clients that edit metadata meanwhile, and a store that goes away."""
+
+import asyncio
+from itertools import count
+
+import pytest
+
+from tests.crash.checks import check_order, check_places
+from tests.engine.stage import Clock, Hooked, Stage
+from tests.engine.test_log import events
+from understudy.store import Unavailable
+
+_EDITORS = 20
+
+
+@pytest.mark.parametrize("editors", [1, _EDITORS])
+async def test_every_metadata_edit_during_a_run_is_kept(stage: Stage, editors: int) -> None:
+    """Editors write as fast as they can, to the run and to the message being written."""
+    run = await stage.start({"steps": [{"words": 60, "every_ms": 5}]})
+    numbers, acknowledged = count(1), [0]
+
+    async def edit() -> None:
+        while stage.held:
+            number = next(numbers)
+            answer = await stage.http.post(
+                stage.path(run), json={"metadata": {"edit": str(number)}}
+            )
+            assert answer.status_code in (200, 503)
+            if answer.status_code == 200:
+                acknowledged.append(number)
+
+    async def edit_message() -> None:
+        while stage.held:
+            for message in await stage.messages(run):
+                path = f"/threads/{run['thread_id']}/messages/{message['id']}"
+                await stage.http.post(path, json={"metadata": {"note": message["id"]}})
+
+    await asyncio.gather(*(edit() for _ in range(editors)), edit_message())
+    ended = await stage.rested(run)
+    assert ended["status"] == "completed"
+    assert int(ended["metadata"]["edit"]) in acknowledged[-2 * editors :]
+    assert len(acknowledged) > 20
+    for message in await stage.messages(run):
+        assert message["metadata"] == {"note": message["id"]}
+        assert message["status"] == "completed"
+    replay = events(await stage.frames(run))
+    check_places([event.place for event in replay])
+    check_order(replay)
+    assert len(await stage.app.store.journal(run["id"])) == 1
+
+
+@pytest.mark.parametrize("first", range(1, 8))
+async def test_a_store_that_is_away_for_a_moment_delays_a_run(
+    stage: Stage, database: Hooked, first: int
+) -> None:
+    run = await stage.start({"turns": []})
+    await stage.rested(run)
+    seen = 0
+
+    async def fail(names: list[str]) -> None:
+        nonlocal seen
+        if names[0] == "hold_job":
+            seen += 1
+            if first <= seen < first + 5:
+                raise Unavailable("The disk is full.", retry_after_s=0.01)
+
+    database.before = fail
+    body = {"role": "user", "content": 'rehearse:{"steps":[{"words":12,"every_ms":15}]}'}
+    await stage.post(f"/threads/{run['thread_id']}/messages", body)
+    again = await stage.post(
+        f"/threads/{run['thread_id']}/runs", {"assistant_id": run["assistant_id"]}
+    )
+    assert (await stage.rested(again))["status"] == "completed"
+    replay = events(await stage.frames(again))
+    check_places([event.place for event in replay])
+    check_order(replay)
+    said = [event.object["delta"] for event in replay if event.name == "thread.message.delta"]
+    assert len(said) == 12
+    assert len(await stage.app.store.journal(again["id"])) == 1
+
+
+async def test_a_store_that_stays_away_stops_the_driver_before_its_lease_ends(
+    stage: Stage, database: Hooked, clock: Clock
+) -> None:
+    stage.model.may_speak.clear()
+    run = await stage.start({"steps": [{"text": "one two"}]})
+    await stage.until(run, "in_progress")
+    lease = stage.held[run["id"]]
+
+    async def fail(names: list[str]) -> None:
+        clock.at += 1
+        raise Unavailable("The disk is full.", retry_after_s=0.001)
+
+    database.before = fail
+    until: float | None = lease.job.lease_until
+    stage.model.may_speak.set()
+    await lease.done.wait()
+    assert until is not None
+    assert clock.at < until
+    assert stage.model.open == set()
