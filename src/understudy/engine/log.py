@@ -333,9 +333,10 @@ class _Tail:
 
 async def _heard(reader: asyncio.Event) -> bool:
     """Waits for a change; False after the silence that a keep-alive fills."""
+    loop = asyncio.get_running_loop()
+    silence = loop.call_later(limits.KEEP_ALIVE_S, reader.set)  # asyncio.timeout costs more.
     try:
-        async with asyncio.timeout(limits.KEEP_ALIVE_S):
-            await reader.wait()
-    except TimeoutError:
-        return False
-    return True
+        await reader.wait()
+    finally:
+        silence.cancel()
+    return loop.time() < silence.when()
