@@ -218,6 +218,17 @@ def test_an_idempotent_retry_of_outputs_begins_where_they_began(talk: Talk) -> N
     assert len(talk.asked()) == 2
 
 
+def test_an_idempotent_retry_ends_where_its_stream_did(talk: Talk) -> None:
+    talk.plays([call("f")], [text("done")])
+    path, keyed = f"/threads/{talk.thread('hi')}/runs", {"idempotency-key": "the same"}
+    body = {"assistant_id": talk.assistant(tools=TOOLS)}
+    first = talk.streamed(path, body, **keyed)
+    talk.submit(run_of(first), "1")
+    talk.rested(run_of(first))
+    assert talk.streamed(path, body, **keyed) == first
+    assert talk.replay(run_of(first))[-2].name == "thread.run.completed"
+
+
 def test_deltas_are_in_the_log_before_the_run_ends(talk: Talk) -> None:
     talk.plays([text("one two three"), SILENCE])
     run = talk.start(talk.assistant(), talk.thread("hi"))

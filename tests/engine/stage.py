@@ -148,7 +148,7 @@ class Stage:
     async def frames(self, run: Json, after: tuple[int, int] = (0, 0)) -> bytes:
         """The run's events as a tail gives them."""
         project = "default"
-        tail = self.app.log.tail(project, run["id"], after, with_ids=True)
+        tail = self.app.log.tail(project, run["id"], after, with_ids=True, goes_on=True)
         return b"".join([frame async for frame in tail])
 
     async def answer(self, run: Json, **more: Any) -> Json:

@@ -26,7 +26,7 @@ def events(frames: bytes) -> list[Event]:
 async def slowly(stage: Stage, run: Json, pause_s: float, after: tuple[int, int] = (0, 0)) -> bytes:
     """What a reader gets that takes its time between two pieces."""
     pieces = []
-    async for piece in stage.app.log.tail("default", run["id"], after, with_ids=True):
+    async for piece in stage.app.log.tail("default", run["id"], after, with_ids=True, goes_on=True):
         pieces.append(piece)
         await asyncio.sleep(pause_s)
     return b"".join(pieces)

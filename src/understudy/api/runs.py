@@ -210,7 +210,7 @@ async def replay_run_events(
     """
     await load_run(call, thread_id, run_id)
     given_id = after or call.headers.get("last-event-id") or "0.0"
-    return run_stream(call, run_id, _place(given_id), with_ids=True)
+    return run_stream(call, run_id, _place(given_id), is_replay=True)
 
 
 def _place(event_id: str) -> tuple[int, int]:

@@ -23,22 +23,23 @@ class Stream:
 
 
 def run_stream(
-    call: "Call", run_id: str, after: tuple[int, int], *, with_ids: bool = False
+    call: "Call", run_id: str, after: tuple[int, int], *, is_replay: bool = False
 ) -> Stream:
-    """The events of a run after a place, then `done`.
+    """The events of a run after a place, then `done`. A replay has event ids, and goes on where
+    the client answered a requires_action.
 
     A client that goes away does not stop the run (SPEC 8.5), unless it asked for that with
     `x-cancel-on-disconnect: true`.
     """
-    with_ids = with_ids or call.headers.get(EVENT_IDS_HEADER) == "1"
+    with_ids = is_replay or call.headers.get(EVENT_IDS_HEADER) == "1"
     cancels = call.headers.get(CANCEL_HEADER, "").lower() == "true"
-    return Stream(_frames(call, run_id, after, with_ids=with_ids, cancels=cancels))
+    tail = call.app.log.tail(call.project, run_id, after, with_ids=with_ids, goes_on=is_replay)
+    return Stream(_frames(call, run_id, tail, cancels=cancels))
 
 
 async def _frames(
-    call: "Call", run_id: str, after: tuple[int, int], *, with_ids: bool, cancels: bool
+    call: "Call", run_id: str, tail: AsyncIterator[bytes], *, cancels: bool
 ) -> AsyncIterator[bytes]:
-    tail = call.app.log.tail(call.project, run_id, after, with_ids=with_ids)
     is_whole = False
     try:
         failed = False

@@ -220,14 +220,21 @@ class Log:
         )
 
     async def tail(
-        self, project: str, run_id: str, after: Place, *, with_ids: bool = False
+        self,
+        project: str,
+        run_id: str,
+        after: Place,
+        *,
+        with_ids: bool = False,
+        goes_on: bool = False,
     ) -> AsyncIterator[bytes]:
-        """The frames after a place, live ones as they come, until the event that ends streams.
+        """The frames after a place, live ones as they come, until the event that ends streams;
+        one that `goes_on` passes over a requires_action that the client has answered.
 
         Silence is filled with keep-alive comments. Ends without that event only when the run's
         thread was deleted or the server stops, and then with an error frame.
         """
-        tail = _Tail(self._store, project, run_id, after, with_ids)
+        tail = _Tail(self._store, project, run_id, after, with_ids, goes_on)
         quiet_s = 0.0
         with self._bell.subscribe(f"run:{run_id}") as rings:
             while not tail.is_over:
@@ -257,12 +264,19 @@ class _Tail:
     """One reader's position in one run's log."""
 
     def __init__(
-        self, store: Store, project: str, run_id: str, place: Place, with_ids: bool
+        self,
+        store: Store,
+        project: str,
+        run_id: str,
+        place: Place,
+        with_ids: bool,
+        goes_on: bool,
     ) -> None:
         self._store = store
         self._project = project
         self._run_id = run_id
         self._with_ids = with_ids
+        self._goes_on = goes_on
         self._run: Run | None = None
         self.place = place
         self.is_over = False
@@ -308,8 +322,8 @@ class _Tail:
                 whole = await self._restored(frame) if frames.is_slim(frame) else frame
                 shown.append(frames.with_id(whole, self.place) if self._with_ids else whole)
                 if frames.name_of(frame) in STREAM_ENDS:
-                    # A replay goes on after requires_action when the client answered.
-                    self.is_over = not await self.has_more(from_row=(row.fence, seq))
+                    place = (row.fence, seq)
+                    self.is_over = not (self._goes_on and await self.has_more(from_row=place))
                     if self.is_over:
                         return b"".join(shown)
         return b"".join(shown)
