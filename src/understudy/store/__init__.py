@@ -8,9 +8,9 @@ so that many callers can share one transaction and none stays open across an `aw
 
 import importlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias
 
+import msgspec
 import structlog
 
 # Column types are the statement's; records.py turns rows into typed records.
@@ -53,8 +53,7 @@ class UnknownCursor(Exception):
         self.id = id
 
 
-@dataclass(frozen=True, slots=True)
-class Statement:
+class Statement(msgspec.Struct, frozen=True):
     """A named statement with its arguments.
 
     `rows` is a guard: exactly that many rows must be changed or returned, else Conflict.

@@ -1,11 +1,16 @@
-"""What the store gives back: one frozen record per table."""
+"""What the store gives back: one frozen record per table.
+
+Record and Statement are structs and not dataclasses: a page makes a hundred of them, and a frozen
+dataclass costs 1.5 us to make.
+"""
 
 from dataclasses import dataclass
 from typing import Literal
 
+import msgspec
 
-@dataclass(frozen=True, slots=True)
-class Record:
+
+class Record(msgspec.Struct, frozen=True):
     """An object: its wire JSON, what the API never shows, and its place."""
 
     id: str
