@@ -66,7 +66,7 @@ def test_a_seen_id_goes_to_its_call() -> None:
         call("get_time", "", id="b", index=1),
         call(None, '{"x":1}', id="a", index=0),
     ]
-    assert made(chunks) == [("get_weather", '{"x":1}'), ("get_time", "")]
+    assert made(chunks) == [("get_weather", '{"x":1}'), ("get_time", "{}")]
 
 
 def test_a_new_id_on_a_used_index_is_a_new_call() -> None:
@@ -125,7 +125,15 @@ def test_the_wrapper_for_parallel_calls_does_not_leak() -> None:
 @pytest.mark.parametrize("arguments", ["", "[]", '{"tool_uses":[1]}', '{"tool_uses":[]}'])
 def test_a_broken_wrapper_stays_a_call_that_is_answered_with_an_error(arguments: str) -> None:
     chunks = [call("multi_tool_use.parallel", arguments, id="a", index=0)]
-    assert made(chunks) == [("multi_tool_use.parallel", arguments)]
+    assert made(chunks) == [("multi_tool_use.parallel", arguments or "{}")]
+
+
+def test_a_call_without_arguments_has_an_empty_object() -> None:
+    assert made([call("f", "", id="a"), call("g", id="b")]) == [("f", "{}"), ("g", "{}")]
+    one = turn()
+    one.feed(call("get_time", "", id="a"), NOW)
+    said = one.finish(NOW)
+    assert [arguments for _, _, arguments in deltas(list(said))] == ["{}"]
 
 
 def test_invalid_arguments_pass_through_unchanged() -> None:

@@ -11,6 +11,8 @@ Rules of this file
   used index → a new call; an index without id → the call at that index; neither → the call now
   being streamed.
 - Call ids are made by us: providers repeat theirs between turns.
+- A call without any arguments has `{}`, as at the original: clients parse them, and so do
+  providers that are shown the call again.
 """
 
 from collections.abc import Callable, Iterable
@@ -45,6 +47,9 @@ from understudy.wire.steps import StepDelta, StepDeltaBody, StepToolCall, ToolCa
 
 # A turn yields happenings (commit before sight) and delta events (show at once).
 Said = Happening | Event
+
+
+NO_ARGUMENTS = "{}"
 
 
 class TooMuch(Exception):
@@ -122,7 +127,10 @@ class Turn:
         if self._live is None:
             return []
         deltas, _ = introduction(self._made, {})
-        return [self._step_event(delta) for delta in deltas if delta.index != 0]
+        later: list[Said] = [self._step_event(delta) for delta in deltas if delta.index != 0]
+        if self._live.arguments or self._finish_reason == "length":
+            return later
+        return [self._step_event(next_function_delta(0, NO_ARGUMENTS)), *later]
 
     def spoke(self, now: int, spare_id: str) -> ModelSpoke:
         """The result of the turn. `stop` with calls is a call turn all the same (Gemini)."""
@@ -262,7 +270,12 @@ class Turn:
 
     def _calls_made(self) -> list[Call]:
         calls = [
-            Call(id=call.id, name=call.name, arguments="".join(call.arguments), extra=call.extra)
+            Call(
+                id=call.id,
+                name=call.name,
+                arguments="".join(call.arguments) or NO_ARGUMENTS,
+                extra=call.extra,
+            )
             for call in self._calls
         ]
         made = [one for call in calls for one in self._unwrapped(call)]
