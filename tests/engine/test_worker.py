@@ -289,3 +289,20 @@ async def test_a_lost_bell_delays_a_cancel_by_a_heartbeat_at_most(
         assert (await door.post(f"{door.path(run)}/cancel", {}))["status"] == "cancelling"
         assert (await door.until(run))["status"] == "cancelled"
         assert stage.model.open == set()
+
+
+async def test_a_loop_that_meets_a_bug_goes_on(
+    stage: Stage, database: Hooked, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("understudy.limits.POLL_JOBS_S", 0.01)
+    claims: list[str] = []
+
+    async def fail_once(queries: list[str]) -> None:
+        if "claim_jobs" in queries:
+            claims.append("claim")
+            if len(claims) == 1:
+                raise RuntimeError("a bug")
+
+    database.before = fail_once
+    stage.app.bell.ring("jobs")
+    await eventually(lambda: len(claims) > 2)

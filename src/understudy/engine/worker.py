@@ -82,11 +82,11 @@ class Worker:
         if self._is_alone:
             await app.store.free_leases(owner=self._boot_id, now=now)
         self._loops = [
-            asyncio.create_task(loop, name=name)
+            asyncio.create_task(self._kept_up(name, loop), name=name)
             for name, loop in (
-                ("claim", self._claim_loop()),
-                ("heartbeat", self._heartbeat_loop()),
-                ("janitor", self._janitor_loop()),
+                ("claim", self._claim_loop),
+                ("heartbeat", self._heartbeat_loop),
+                ("janitor", self._janitor_loop),
             )
         ]
 
@@ -159,6 +159,18 @@ class Worker:
             _log.error("job crashed", job_id=lease.id, exc_info=task.exception())
 
     # The loops.
+
+    async def _kept_up(self, name: str, loop: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """A loop until it is over. A bug of ours is logged and the loop begun again: without it
+        the server would look healthy while its runs wait, or are lost, for ever."""
+        while True:
+            try:
+                await loop()
+            except Exception as bug:  # noqa: BLE001 (whatever it is, the loop must go on)
+                _log.error("worker loop crashed", loop=name, exc_info=bug)
+                await asyncio.sleep(limits.POLL_JOBS_S)
+            else:
+                return
 
     async def _claim_loop(self) -> None:
         with self.app.bell.subscribe("jobs") as rings:
