@@ -8,6 +8,7 @@ import pytest
 from tests.crash.checks import check_order, check_places
 from tests.engine.stage import Clock, Hooked, Stage
 from tests.engine.test_log import events
+from tests.engine.test_stops import saved, silent
 from understudy.store import Unavailable
 
 _EDITORS = 20
@@ -77,6 +78,24 @@ async def test_a_store_that_is_away_for_a_moment_delays_a_run(
     said = [event.object["delta"] for event in replay if event.name == "thread.message.delta"]
     assert len(said) == 12
     assert len(await stage.app.store.journal(again["id"])) == 1
+
+
+async def test_deltas_that_could_not_be_saved_are_saved_when_the_store_is_back(
+    stage: Stage, database: Hooked
+) -> None:
+    is_away = True
+
+    async def fail(names: list[str]) -> None:
+        if is_away and names == ["hold_job", "append_events"]:
+            raise Unavailable("The disk is full.", retry_after_s=0.01)
+
+    database.before = fail
+    run = await stage.start({"steps": [{"text": "one two three"}, {"silence": True}]})
+    await silent(stage, run, b"three")
+    await asyncio.sleep(0.1)
+    assert [r.kind for r in await stage.app.store.events(run["id"], (0, 0))].count("delta") == 0
+    is_away = False
+    await saved(stage, run, b"three")
 
 
 async def test_a_store_that_stays_away_stops_the_driver_before_its_lease_ends(

@@ -181,7 +181,8 @@ class Log:
             except Conflict:
                 lease.interrupt("lost")
             except Unavailable:
-                return  # The driver's next commit takes them along.
+                if not live.is_over:
+                    self._dirty[live] = lease  # The next tick tries again.
 
     def append(
         self, live: LiveLog, unsaved: tuple[int, list[bytes]], events: Sequence[Event]
