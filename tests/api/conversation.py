@@ -193,6 +193,10 @@ class Live:
                 return frame
         raise AssertionError(f"the stream ended without {name}")
 
+    def next(self) -> Frame | None:
+        """Read one event; None at the end."""
+        return next(self._frames(), None)
+
     def rest(self) -> list[Frame]:
         """Read to the end; everything that was heard."""
         for _ in self._frames():

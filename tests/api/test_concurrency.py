@@ -12,6 +12,7 @@ import pytest
 from tests.api.conftest import client_for
 from tests.api.conversation import (
     SILENCE,
+    Frame,
     Json,
     Talk,
     call,
@@ -26,6 +27,7 @@ from tests.api.conversation import (
     text,
     text_of,
 )
+from tests.machine.accumulator import StrictClient
 
 T = TypeVar("T")
 TOOLS = [function("f")]
@@ -149,6 +151,39 @@ def test_one_of_many_cancels_wins(talk: Talk) -> None:
         "run.cancelling",
         "run.cancelled",
     ]
+
+
+def test_a_cancel_at_any_moment_ends_well(talk: Talk) -> None:
+    talk.plays(
+        [{"text": "one two three four", "every_ms": 2}, call("unknown")],
+        [{"text": "five six", "every_ms": 2}, call("f")],
+    )
+    assistant = talk.assistant(tools=TOOLS)
+
+    def cancelled(number: int) -> tuple[int, list[Frame]]:
+        with talk.open_stream(assistant, talk.thread("hi")) as live:
+            for _ in range(number):  # After so many events.
+                live.next()
+            status = talk.cancel(live.heard[0].data).status_code if live.heard else 0
+            return status, live.rest()
+
+    for number in range(1, 36):
+        status, heard = cancelled(number)
+        run = talk.again(heard[0].data)
+        client = StrictClient()
+        for frame in heard[:-1]:
+            client.hear(frame.name, frame.data)
+        assert status == 200, number
+        replayed = [frame.data for frame in talk.replay(run)[:-1]]
+        assert [frame.data for frame in heard[:-1]] == replayed[: len(heard) - 1]
+        assert heard[-1].name == "done"
+        assert run["status"] == "cancelled"
+        assert {step["status"] for step in talk.steps(run)} <= {"completed", "cancelled"}
+        assert {one["status"] for one in talk.messages(run["thread_id"])} <= {
+            "completed",
+            "incomplete",
+        }
+        assert talk.server.job(run["id"]) is None
 
 
 def test_metadata_that_is_edited_while_the_run_writes_is_kept(talk: Talk) -> None:

@@ -65,7 +65,10 @@ def cancelling(move: Move, state: State) -> Run:
 
 async def _ask(app: App, job: Job, more: tuple[Statement, ...]) -> None:
     """A driver lives: tell it, and give it a moment, so that the next read shows the cancel."""
-    await app.store.commit(changes.ask_cancel(job.id, now=app.world.now()), *more)
+    assert job.lease_owner is not None, "a lease that lives has an owner"
+    # A driver that rested meanwhile would not hear it: then the cancel begins anew.
+    still = changes.hold_job(job.id, owner=job.lease_owner, fence=job.fence, cancelled_ok=True)
+    await app.store.commit(still, changes.ask_cancel(job.id, now=app.world.now()), *more)
     lease = app.worker.interrupt(job.id, "cancel")
     app.bell.ring("jobs")
     if lease is not None:
