@@ -348,10 +348,17 @@ class _Tail:
 
 async def _heard(reader: asyncio.Event) -> bool:
     """Waits for a change; False after the silence that a keep-alive fills."""
-    loop = asyncio.get_running_loop()
-    silence = loop.call_later(limits.KEEP_ALIVE_S, reader.set)  # asyncio.timeout costs more.
+    is_silent = False
+
+    def give_up() -> None:
+        nonlocal is_silent
+        is_silent = True
+        reader.set()
+
+    # asyncio.timeout costs more. The clock cannot tell who woke us: uvloop's timers may be early.
+    silence = asyncio.get_running_loop().call_later(limits.KEEP_ALIVE_S, give_up)
     try:
         await reader.wait()
     finally:
         silence.cancel()
-    return loop.time() < silence.when()
+    return not is_silent
