@@ -155,6 +155,6 @@ def start_in_vain(*arguments: str) -> subprocess.CompletedProcess[str]:
         env=environment(None),
         capture_output=True,
         text=True,
-        timeout=20,
+        timeout=60,
         check=False,
     )
