@@ -26,6 +26,7 @@ from understudy.bell.local import LocalBell
 from understudy.engine.app import App
 from understudy.engine.log import Log
 from understudy.engine.worker import Worker
+from understudy.machine import tokens
 from understudy.model import open_model
 from understudy.model.rehearsal_server import running_rehearsal
 from understudy.settings import Settings, SettingsError, database_url_of, is_embedded
@@ -160,7 +161,12 @@ async def serve(settings: Settings, on_ready: Callable[[str, str | None], None])
         with listen(settings.host, settings.port) as listener:
             url = base_url(settings.host, listener.getsockname()[1])
             shown = await first_key(app)
-            await Server(Api(app)).run_on(listener, lambda: on_ready(url, shown))
+
+            def ready() -> None:
+                on_ready(url, shown)
+                asyncio.get_running_loop().run_in_executor(None, tokens.load)
+
+            await Server(Api(app)).run_on(listener, ready)
 
 
 def base_url(host: str, port: int) -> str:
