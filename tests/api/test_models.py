@@ -61,3 +61,11 @@ def test_a_provider_that_is_away_is_a_502(start: Start) -> None:
         health = http.get(f"{server.root}/health")
         assert health.status_code == 200
         assert health.json()["seams"]["model"]["state"] == "down"
+
+
+def test_null_is_as_good_as_absent_in_an_embedding_call(http: httpx2.Client) -> None:
+    body = {"model": "rehearsal-embedding", "input": "x"}
+    nulls = {"encoding_format": None, "dimensions": None, "user": None}
+    plain, null = (http.post("/embeddings", json=one) for one in (body, body | nulls))
+    assert null.status_code == 200, null.text
+    assert null.json() == plain.json()

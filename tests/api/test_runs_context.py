@@ -294,7 +294,7 @@ def test_an_empty_thread_and_an_empty_answer(talk: Talk) -> None:
     assert message["status"] == "completed"
     assert message["content"] == [{"type": "text", "text": {"value": "", "annotations": []}}]
     assert len(talk.steps(run)) == 1
-    assert talk.asked()[0]["messages"] == []
+    assert talk.asked()[0]["messages"] == [{"role": "system", "content": ""}]
 
 
 def test_a_run_that_never_ends_is_ended(talk: Talk) -> None:

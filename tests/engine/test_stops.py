@@ -244,3 +244,18 @@ async def test_a_drain_hands_over_what_does_not_finish(store: Store, clock: Cloc
         first = next(one for one in await stage.messages(run) if one["run_id"])
         assert (text(first), first["status"]) == ("one two ", "incomplete")
         check_order(events(await stage.frames(run)))
+
+
+async def test_restarts_in_good_order_are_no_deaths(store: Store, clock: Clock) -> None:
+    """A run that outlives more restarts than a poisoned run may have reclaims goes on."""
+    async with opened_stage(store, clock) as stage:
+        run = await stage.start(SILENCE)
+        await saved(stage, run, b"two")
+        await stage.app.worker.drain(0.05)
+    for restart in range(1, limits.RECLAIMS + 3):
+        async with opened_stage(store, clock) as stage:
+            await eventually(lambda: bool(stage.model.open))
+            assert stage.model.calls == [f"{run['id']}:llm:1:{restart + 1}"]
+            job = await store.job(run["id"])
+            assert job is not None and job.reclaims == 0
+            await stage.app.worker.drain(0.05)

@@ -167,8 +167,10 @@ async def submit_tool_outputs(
     now = int(call.app.world.now())
     outputs = _outputs(state, body, now)
     job = await call.app.store.job(run_id)
-    if job is None or job.cancel_asked_at is not None:
-        raise Conflict("take_job")
+    if job is None:
+        raise Conflict("take_job")  # It moved on between the two reads.
+    if job.cancel_asked_at is not None:
+        raise ApiError.outputs_not_accepted("cancelling")
     happening = OutputsSubmitted(now=now, outputs=outputs)
     launch = launch_again(call.app, job, apply(state, happening), versions)
     return await _launch(call, launch, [], streams=body.stream is True)

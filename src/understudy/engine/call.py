@@ -165,6 +165,8 @@ def _learn(driver: Driver, error: ModelError) -> None:
         windows = driver.app.worker.context_tokens
         asked = driver.state.run.model
         if error.context_tokens < windows.get(asked, limits.CONTEXT_TOKENS_MAX):
+            if len(windows) >= limits.MODELS_LEARNT:
+                windows.clear()  # Clients choose the names; the next refusal teaches it again.
             windows[asked] = error.context_tokens
             raise Shrink from error
 

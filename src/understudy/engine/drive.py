@@ -198,6 +198,8 @@ class Driver:
     async def _interrupted(self, stop: Exception) -> None:
         """Cancel and deadline end the run; anything else leaves it to its next driver."""
         reason = await self._reason(stop)
+        if reason == "drain":
+            await self._hand_over()
         partial, usage = await self._so_far()
         happening: Happening
         if reason == "cancel":
@@ -208,6 +210,18 @@ class Driver:
             raise Stopped from stop
         try:
             await self.commit(self.apply(happening), self._delete_job(), cancelled_ok=True)
+        except Conflict as conflict:
+            raise Stopped from conflict
+
+    async def _hand_over(self) -> None:
+        """The server stops in good order: what was shown is saved, and the next driver's takeover
+        is not counted as a death of ours."""
+        now = self.app.world.now()
+        handed = changes.hand_over_job(
+            self.lease.id, owner=self.lease.owner, fence=self.lease.fence, now=now
+        )
+        try:
+            await self.commit(None, handed, cancelled_ok=True)
         except Conflict as conflict:
             raise Stopped from conflict
 

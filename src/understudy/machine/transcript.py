@@ -235,6 +235,9 @@ def chat_request(
         said.append(ChatMessage(role="system", content=run.instructions))
     said += [_chat_message(message, files) for message in history]
     said += own
+    if not said:
+        # A run on an empty thread is legal; a request without any message is not.
+        said.append(ChatMessage(role="system", content=""))
     left = None
     if run.max_completion_tokens is not None:
         left = run.max_completion_tokens - private.completion_tokens

@@ -5,6 +5,7 @@ import binascii
 import struct
 
 import msgspec
+from msgspec import UNSET
 
 from understudy.model.failures import failed
 from understudy.wire.base import Wire
@@ -37,8 +38,15 @@ _ANSWER = msgspec.json.Decoder(_Answer)
 
 
 def upstream_body(body: CreateEmbedding, model: str) -> bytes:
-    """The request for the provider."""
-    return msgspec.json.encode(msgspec.structs.replace(body, model=model, encoding_format="float"))
+    """The request for the provider; what is null is left to it."""
+    asked = msgspec.structs.replace(
+        body,
+        model=model,
+        encoding_format="float",
+        dimensions=UNSET if body.dimensions is None else body.dimensions,
+        user=UNSET if body.user is None else body.user,
+    )
+    return msgspec.json.encode(asked)
 
 
 def from_upstream(answer: bytes, body: CreateEmbedding, model: str) -> EmbeddingList:
@@ -63,7 +71,7 @@ def from_upstream(answer: bytes, body: CreateEmbedding, model: str) -> Embedding
     )
 
 
-def as_asked(vector: list[float], encoding_format: str) -> list[float] | str:
+def as_asked(vector: list[float], encoding_format: str | None) -> list[float] | str:
     """Floats, or base64 of little-endian float32."""
     if encoding_format != "base64":
         return vector

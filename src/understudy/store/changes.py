@@ -132,6 +132,15 @@ def rest_job(id: str, *, fence: int, due_at: float) -> Statement:
     return Statement("rest_job", {"id": id, "fence": fence, "due_at": due_at}, rows=1)
 
 
+def hand_over_job(id: str, *, owner: str, fence: int, now: float) -> Statement:
+    """End a lease early for the next holder, whose takeover counts as no reclaim.
+
+    Refused when the job is not this owner's at this fence any more.
+    """
+    args = {"id": id, "owner": owner, "fence": fence, "now": now}
+    return Statement("hand_over_job", args, rows=1)
+
+
 def take_job(
     id: str,
     *,

@@ -297,6 +297,12 @@ update jobs set lease_owner = null, lease_until = null, due_at = :due_at
 where id = :id and fence = :fence
 returning id;
 
+-- name: hand_over_job
+-- End a lease in good order: the claim that follows counts a reclaim, so one is taken off.
+update jobs set lease_until = :now, reclaims = reclaims - 1
+where id = :id and lease_owner = :owner and fence = :fence
+returning id;
+
 -- name: take_job
 -- Take the next fence of a job that nobody holds.
 update jobs

@@ -39,15 +39,15 @@ class CreateEmbedding(Body, frozen=True, kw_only=True):
     ]
     model: Annotated[str | UnsetType, Meta(description="The embedding model.")] = UNSET
     encoding_format: Annotated[
-        Literal["float", "base64"],
+        Literal["float", "base64"] | None,
         Meta(description="Vectors as numbers, or as base64 of little-endian float32."),
     ] = "float"
     dimensions: Annotated[
-        Annotated[int, Meta(ge=1, le=limits.INTEGER_MAX)] | UnsetType,
+        Annotated[int, Meta(ge=1, le=limits.INTEGER_MAX)] | None | UnsetType,
         Meta(description="The length of the vectors, where the model lets one choose."),
     ] = UNSET
     user: Annotated[
-        str | UnsetType, Meta(description="The client's own name for its user; not used.")
+        str | None | UnsetType, Meta(description="The client's own name for its user; not used.")
     ] = UNSET
 
 
