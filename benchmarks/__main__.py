@@ -22,6 +22,7 @@ def main() -> None:
         parser.error(f"unknown: {', '.join(sorted(unknown))}")
     plan = QUICK if arguments.quick else Plan()
     started = time.monotonic()
+    before = report.conditions()
     figures = []
     with opened_stage() as stage:
         for name, measure in _MEASURES.items():
@@ -30,10 +31,10 @@ def main() -> None:
             for figure in measure(stage, plan):
                 print(f"{figure.name}: {figure.result or figure.ours}", file=sys.stderr)
                 figures.append(figure)
-    print(report.table(figures))
-    print(f"\n{report.machine()}\n{time.monotonic() - started:.0f} s.")
+    text = report.summary(figures, before, report.conditions())
+    print(f"{text}\n{time.monotonic() - started:.0f} s.")
     if not arguments.quick and not arguments.only:
-        report.write(figures)
+        report.write(text)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """Figures: the median of paired runs, and whether it may be believed."""
 
+import math
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -44,7 +45,7 @@ def median(values: Sequence[float]) -> float:
 
 def p95(values: Sequence[float]) -> float:
     """The value that 95 of 100 do not exceed."""
-    return sorted(values)[min(len(values) - 1, round(0.95 * len(values)))]
+    return sorted(values)[math.ceil(0.95 * len(values)) - 1]
 
 
 def busy(runs: Sequence[Run]) -> tuple[str, bool]:

@@ -20,18 +20,23 @@ Written by `make bench`; what is measured, and against what, is said in the modu
 folder. Figures are medians of alternating pairs of runs. Baselines on the same server stack:
 *handler* (decodes the same body, mints an id, encodes; no store, no keys) for requests, *relay*
 (passes the provider's bytes through) for streams. Ratios carry over to other machines, absolute
-figures do not. A figure is void when the client or the upstream was over 80 % busy.
+figures do not. Other work on the machine hurts the figures that wait for the disk, which the
+baselines never do. A figure is void when the client or the upstream was over 80 % busy.
 """
 
 
 def machine() -> str:
     """The machine in general terms."""
-    load = os.getloadavg()[0]
     return (
         f"{os.cpu_count()} cores ({_model()}), {psutil.virtual_memory().total / 2**30:.0f} GB, "
-        f"{platform.system()}, Python {platform.python_version()}; a sync to disk takes "
-        f"{_sync_ms():.2f} ms; load average at the end {load:.1f}."
+        f"{platform.system()}, Python {platform.python_version()}."
     )
+
+
+def conditions() -> str:
+    """How quiet the machine is now."""
+    load, sync_ms = os.getloadavg()[0], _sync_ms()
+    return f"load average {load:.1f}, a sync to disk takes {sync_ms:.2f} ms"
 
 
 def table(figures: Sequence[Figure]) -> str:
@@ -46,10 +51,14 @@ def table(figures: Sequence[Figure]) -> str:
     return "\n".join(lines)
 
 
-def write(figures: Sequence[Figure]) -> None:
+def summary(figures: Sequence[Figure], before: str, after: str) -> str:
+    """The machine, its state before and after, and the table."""
+    return f"{machine()}\nBefore: {before}. After: {after}.\n\n{table(figures)}\n"
+
+
+def write(text: str) -> None:
     """RESULTS.md."""
-    text = f"{_HEAD}\nThe machine: {machine()}\n\n{table(figures)}\n"
-    RESULTS.write_text(text, encoding="utf-8")
+    RESULTS.write_text(f"{_HEAD}\n{text}", encoding="utf-8")
 
 
 def _row(figure: Figure) -> tuple[str, ...]:
