@@ -122,11 +122,24 @@ def test_a_key_can_be_brought_along(tmp_path: Path) -> None:
 
 def test_a_second_start_on_the_same_folder_is_refused(tmp_path: Path) -> None:
     with served(tmp_path):
-        for command in (["serve", "--port", "0"], ["keys", "list"], ["check"]):
+        for command in (["serve", "--port", "0"], ["migrate"]):
             again = understudy(*command, folder=tmp_path)
             assert again.returncode == 1
             assert "is in use by another server process" in again.stderr
             assert "Traceback" not in again.stderr
+
+
+def test_keys_are_made_and_revoked_beside_a_running_server(tmp_path: Path) -> None:
+    with served(tmp_path, UNDERSTUDY_API_KEY="sk-mine") as server:
+        key = understudy("keys", "create", "--project", "p", folder=tmp_path).stdout.strip()
+        headers = {"Authorization": f"Bearer {key}"}
+        assert httpx2.get(f"{server.url}/assistants", headers=headers).status_code == 200
+        listed = understudy("keys", "list", "--project", "p", folder=tmp_path).stdout
+        [id] = [word for word in listed.split() if word.startswith("key_")]
+        assert understudy("keys", "revoke", id, folder=tmp_path).returncode == 0
+        assert "store     ok" in understudy("check", folder=tmp_path).stdout
+    with served(tmp_path, UNDERSTUDY_API_KEY="sk-mine") as server:
+        assert httpx2.get(f"{server.url}/assistants", headers=headers).status_code == 401
 
 
 def test_a_port_in_use_is_named_and_no_key_is_lost(tmp_path: Path) -> None:

@@ -71,13 +71,13 @@ def _is_own_address(settings: Settings, url: str) -> bool:
 
 
 @asynccontextmanager
-async def opened_store(settings: Settings) -> AsyncIterator[Store]:
-    """The record, with all migrations applied."""
+async def opened_store(settings: Settings, *, beside: bool = False) -> AsyncIterator[Store]:
+    """The record, with all migrations applied; `beside` a running server it is as it is."""
     url = database_url_of(settings)
     if settings.database_url is None:
         await asyncio.to_thread(Path(settings.data).mkdir, 0o700, True, True)
     try:
-        database = await open_database(url, on_fatal=_die)
+        database = await open_database(url, on_fatal=_die, beside=beside)
     except ValueError as error:
         raise SettingsError(f"UNDERSTUDY_DATABASE_URL: {error}") from error
     store = Store(database)
@@ -88,12 +88,15 @@ async def opened_store(settings: Settings) -> AsyncIterator[Store]:
 
 
 @asynccontextmanager
-async def opened_app(settings: Settings, world: World | None = None) -> AsyncIterator[App]:
-    """Everything but the door, in the order of need; closed in the reverse order."""
+async def opened_app(
+    settings: Settings, world: World | None = None, *, beside: bool = False
+) -> AsyncIterator[App]:
+    """Everything but the door, in the order of need; closed in the reverse order. `beside` is
+    for a look next to a running server."""
     check_settings(settings)
     world = world or World()
     async with AsyncExitStack() as stack:
-        store = await stack.enter_async_context(opened_store(settings))
+        store = await stack.enter_async_context(opened_store(settings, beside=beside))
         boot_id = world.new_id("boot")
         url, key = settings.upstream_url, settings.upstream_key
         if url is None:

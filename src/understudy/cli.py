@@ -86,7 +86,7 @@ async def _try_seams(settings: "Settings") -> bool:
     from understudy.assembly import opened_app
     from understudy.model import ModelError
 
-    async with opened_app(settings) as app:
+    async with opened_app(settings, beside=True) as app:
         await app.store.ping()
         print("store     ok")
         try:
@@ -178,7 +178,7 @@ def create_key(
 
         world = World()
         key = world.new_key()
-        async with opened_store(settings) as store:
+        async with opened_store(settings, beside=True) as store:
             await store.commit(new_key(world, key, project=project, name=name))
         print(key)
 
@@ -199,7 +199,7 @@ def list_keys(
 
         from understudy.assembly import opened_store
 
-        async with opened_store(settings) as store:
+        async with opened_store(settings, beside=True) as store:
             rows = await store.keys(project)
         table = Table("id", "project", "begins with", "name", "state", box=None)
         for row in rows:
@@ -220,16 +220,17 @@ def revoke_key(
     settings = _load(config, data=data).settings
 
     async def run() -> None:
+        from understudy import limits
         from understudy.assembly import CannotStart, opened_store
         from understudy.store import Conflict, changes
         from understudy.world import World
 
-        async with opened_store(settings) as store:
+        async with opened_store(settings, beside=True) as store:
             try:
                 await store.commit(changes.revoke_key(id, now=World().now()))
             except Conflict:
                 raise CannotStart(f"There is no valid key {id}.") from None
-        print(f"{id} is revoked.")
+        print(f"{id} is revoked; a running server knows it within {limits.KEY_CACHE_S:g} seconds.")
 
     _run(run)
 

@@ -17,8 +17,8 @@ import structlog
 Row: TypeAlias = tuple[Any, ...]
 OnFatal: TypeAlias = Callable[[str], None]
 
-# URL scheme → module with an `open_database(url, on_fatal)` of its own. Imported when asked for,
-# so that the embedded server does not need the drivers of the others.
+# URL scheme → module with an `open_database(url, on_fatal, beside)` of its own. Imported when
+# asked for, so that the embedded server does not need the drivers of the others.
 SCHEMES: dict[str, str] = {"sqlite": "understudy.store.sqlite"}
 
 
@@ -88,9 +88,13 @@ def log_fatal(reason: str) -> None:
     structlog.get_logger("store").critical("store_died", reason=reason)
 
 
-async def open_database(url: str, *, on_fatal: OnFatal = log_fatal) -> Database:
+async def open_database(
+    url: str, *, on_fatal: OnFatal = log_fatal, beside: bool = False
+) -> Database:
     """Open the record at this URL with all migrations applied.
 
+    `beside` is for a short look or change next to the server that owns the record: where one
+    runs, nothing is migrated and AlreadyRunning is not raised.
     `sqlite:///relative/path`, `sqlite:////absolute/path` or `sqlite:///:memory:`. `on_fatal` is
     called, from any thread, when the record can never be written again by this process.
     """
@@ -98,5 +102,5 @@ async def open_database(url: str, *, on_fatal: OnFatal = log_fatal) -> Database:
     if scheme not in SCHEMES:
         raise ValueError(f"No database for {scheme}:// URLs; known: {', '.join(SCHEMES)}")
     module = importlib.import_module(SCHEMES[scheme])
-    database: Database = await module.open_database(url, on_fatal)
+    database: Database = await module.open_database(url, on_fatal, beside)
     return database

@@ -55,10 +55,10 @@ _TROUBLES = (
 )
 
 
-async def open_database(url: str, on_fatal: OnFatal) -> "SqliteDatabase":
+async def open_database(url: str, on_fatal: OnFatal, beside: bool) -> "SqliteDatabase":
     """Open `sqlite:///path`; `sqlite:///:memory:` keeps nothing."""
     path = url.removeprefix("sqlite://").removeprefix("/")
-    lock, connections = await asyncio.to_thread(_open, path)
+    lock, connections = await asyncio.to_thread(_open, path, beside)
     return SqliteDatabase(lock, connections, on_fatal)
 
 
@@ -194,7 +194,7 @@ def _unavailable(error: Exception, count: int) -> list[Outcome]:
 # Opening.
 
 
-def _open(path: str) -> tuple[IO[str] | None, list[apsw.Connection]]:
+def _open(path: str, beside: bool) -> tuple[IO[str] | None, list[apsw.Connection]]:
     """The lock and the connections of a file; one connection and no lock for memory."""
     if path in ("", ":memory:"):
         connection = _connect(":memory:")
@@ -202,10 +202,16 @@ def _open(path: str) -> tuple[IO[str] | None, list[apsw.Connection]]:
         return None, [connection]
     file = Path(path)
     file.parent.mkdir(parents=True, exist_ok=True)
-    lock = _lock(file)
+    try:
+        lock: IO[str] | None = _lock(file)
+    except AlreadyRunning:
+        if not beside:
+            raise
+        lock = None  # SQLite's own locks keep two writers apart for the moment that this takes.
     _warn_when_full(file)
     writer = _connect(path)
-    _migrate(writer)
+    if lock is not None:
+        _migrate(writer)
     readers = [_connect(path) for _ in range(limits.READERS)]
     for reader in readers:
         reader.execute("pragma query_only = on")
