@@ -78,6 +78,22 @@ def test_a_new_id_on_a_used_index_is_a_new_call() -> None:
     assert made(chunks) == [("get_weather", '{"city":"Oslo"}'), ("get_time", "{}")]
 
 
+def test_one_id_for_all_calls_does_not_make_them_one() -> None:
+    chunks = [
+        call("get_weather", '{"city":"Oslo"}', id="a", index=0),
+        call("get_time", "{}", id="a", index=1),
+    ]
+    assert made(chunks) == [("get_weather", '{"city":"Oslo"}'), ("get_time", "{}")]
+
+
+def test_a_name_that_is_repeated_does_not_split_the_call() -> None:
+    chunks = [
+        call("get_weather", '{"a"', id="a", index=0),
+        call("get_weather", ":1}", id="a", index=0),
+    ]
+    assert made(chunks) == [("get_weather", '{"a":1}')]
+
+
 def test_an_index_without_id_is_the_call_at_that_index() -> None:
     chunks = [
         call("get_weather", "", index=0),

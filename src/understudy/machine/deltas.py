@@ -8,7 +8,8 @@ Rules of this file
 - A function streams live only where the run has no built-in tool: built-in calls come first
   (DECISIONS), and whether one follows is not known before the turn ends.
 - Which call a fragment belongs to (LIBS section 1): a seen id → that call; a new id, even on a
-  used index → a new call; an index without id → the call at that index; neither → the call now
+  used index → a new call (a seen id with another index and a name too: some providers give all
+  calls of a turn one id); an index without id → the call at that index; neither → the call now
   being streamed.
 - Call ids are made by us: providers repeat theirs between turns.
 - A call without any arguments has `{}`, as at the original: clients parse them, and so do
@@ -223,7 +224,7 @@ class Turn:
     def _belongs_to(self, fragment: ChunkToolCall) -> _Call:
         if fragment.id:
             for call in self._calls:
-                if call.provider_id == fragment.id:
+                if call.provider_id == fragment.id and not _is_another(call, fragment):
                     return call
             return self._add(fragment)
         if fragment.index is not None:
@@ -333,3 +334,9 @@ class Turn:
         written = sum(tokens.count("".join(part.pieces)) for part in self._parts)
         called = sum(tokens.count(call.name + "".join(call.arguments)) for call in self._calls)
         return written + called
+
+
+def _is_another(call: _Call, fragment: ChunkToolCall) -> bool:
+    """Whether a fragment begins another call although the id is this one's."""
+    has_name = fragment.function is not None and bool(fragment.function.name)
+    return has_name and None not in (call.index, fragment.index) and call.index != fragment.index
