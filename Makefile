@@ -32,6 +32,6 @@ bench: ## Measure; figures with the machine named are in benchmarks/RESULTS.md.
 	@scripts/bootstrap
 	$(python) -m benchmarks
 
-soak: ## The crash tests, for longer.
+soak: ## The crash tests and generated requests, for longer.
 	@scripts/bootstrap
-	SOAK=1 $(python) -m pytest --timeout 3600 tests/crash
+	SOAK=1 $(python) -m pytest --timeout 3600 tests/crash tests/fuzz

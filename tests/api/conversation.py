@@ -257,6 +257,10 @@ def text_of(found: Sequence[Frame]) -> str:
     return "".join(map(_words, (part for one in deltas for part in one["delta"]["content"])))
 
 
+# Before a provider drops the connection: a reset may overtake what was said just before it.
+PAUSE: Json = {"delay_ms": 100}
+
+
 def path_of(run: Json) -> str:
     """Where a run is."""
     return f"/threads/{run['thread_id']}/runs/{run['id']}"

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from tests.api.conversation import (
+    PAUSE,
     SILENCE,
     Json,
     Talk,
@@ -241,7 +242,7 @@ def test_json_modes_are_asked_of_the_provider(talk: Talk, format: Json) -> None:
 
 def test_the_provider_hears_what_was_cancelled_but_not_what_failed(talk: Talk) -> None:
     assistant, thread = talk.assistant(), talk.thread("hi")
-    talk.plays([text("lost half"), {"drop": True}])
+    talk.plays([text("lost half"), PAUSE, {"drop": True}])
     assert talk.rested(talk.start(assistant, thread))["status"] == "failed"
     talk.plays([text("kept half"), SILENCE])
     with talk.open_stream(assistant, thread) as live:

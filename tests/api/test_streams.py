@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from tests.api.conversation import (
+    PAUSE,
     SILENCE,
     Frame,
     Json,
@@ -267,7 +268,7 @@ def test_a_run_that_is_cancelled_before_it_says_anything(talk: Talk) -> None:
 
 @pytest.mark.assertion(157)
 def test_a_failed_run(talk: Talk) -> None:
-    talk.plays([text("Hello there"), {"drop": True}])
+    talk.plays([text("Hello there"), PAUSE, {"drop": True}])
     found = talk.stream(talk.assistant(), talk.thread("hi"))
     failed = ["message.incomplete", "run.step.failed", "run.failed", "done"]
     assert checked(found) == [*BEGIN, *MESSAGE, *failed]

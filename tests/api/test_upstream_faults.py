@@ -9,6 +9,7 @@ import pytest
 
 from tests.api.conftest import Start, client_for
 from tests.api.conversation import (
+    PAUSE,
     Json,
     Talk,
     call,
@@ -95,7 +96,7 @@ LASTING = [
     ([{"html": True}], "server_error", "HTML instead of a stream", 1),
     ([{"drop": True}], "server_error", "without an answer", 4),
     ([{"eof": True}], "server_error", "without an answer", 4),
-    ([text("half of it"), {"drop": True}], "server_error", "in the middle of the answer", 1),
+    ([text("half of it"), PAUSE, {"drop": True}], "server_error", "in the middle of the answer", 1),
     ([text("half of it"), {"eof": True}], "server_error", "in the middle of the answer", 1),
     ([{"raw_bytes": "data: {nonsense\n\n"}], "server_error", "cannot be read", 1),
     ([{"raw_bytes": "\x00\x01\x02 garbage"}, {"eof": True}], "server_error", "", None),
@@ -166,7 +167,7 @@ def test_a_failure_that_passes(talk: Talk, step: Json) -> None:
 
 
 def test_nothing_is_tried_again_once_something_was_said(talk: Talk) -> None:
-    talk.plays([text("half of it"), {"drop": True, "times": 1}, text("never")])
+    talk.plays([text("half of it"), PAUSE, {"drop": True, "times": 1}, text("never")])
     run = talk.rested(talk.start(talk.assistant(), talk.thread("hi")))
     assert run["status"] == "failed"
     message = talk.messages(run["thread_id"])[-1]
