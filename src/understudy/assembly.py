@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import logging
 import os
 import re
@@ -168,6 +169,7 @@ async def serve(settings: Settings, on_ready: Callable[[str, str | None], None])
             def ready() -> None:
                 on_ready(url, shown)
                 asyncio.get_running_loop().run_in_executor(None, tokens.load)
+                gc.freeze()  # Else each full collection looks at all modules again, for 18 ms.
 
             await Server(Api(app)).run_on(listener, ready)
 
