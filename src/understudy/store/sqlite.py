@@ -1,10 +1,11 @@
 """Database on SQLite through apsw: one writer thread with group commit, and reader threads.
 
 Every commit of the process goes through one thread. It packs the callers that wait into one
-transaction, a savepoint each, so that they share one sync to disk: the refusal of one caller
-undoes its savepoint only, and nobody is answered before the sync. Readers have connections of
-their own and see what was committed (WAL). A database in memory has one connection, so there a
-read travels with the writes. The file belongs to one process, held by a lock file beside it.
+transaction, so that they share one sync to disk. When one of them is refused, the transaction is
+undone and done again with a savepoint for each caller, so that a refusal undoes only its own
+changes. Nobody is answered before the sync. Readers have connections of their own and see what was
+committed (WAL). A database in memory has one connection, so there a read travels with the writes.
+The file belongs to one process, held by a lock file beside it.
 """
 
 import asyncio
@@ -122,13 +123,31 @@ class _Writer:
     def write(self, callers: Sequence[Sequence[Statement]]) -> list[Outcome]:
         """One transaction for all callers; the exception of a refused one is its outcome."""
         try:
-            self._connection.execute("begin immediate")
-            outcomes = [self._attempt(statements) for statements in callers]
-            self._connection.execute("commit")
+            return self._together(callers) or self._apart(callers)
         except _TROUBLES as error:
             if self._connection.in_transaction:
                 self._connection.execute("rollback")
             return _unavailable(error, len(callers))
+
+    def _together(self, callers: Sequence[Sequence[Statement]]) -> list[Outcome]:
+        """All callers without savepoints, which cost more than most statements do. When any of
+        them is refused, which is rare, nothing happened and nothing is returned."""
+        self._connection.execute("begin immediate")
+        try:
+            outcomes = [[self._run(statement) for statement in caller] for caller in callers]
+        except _TROUBLES:
+            raise
+        except Exception:  # noqa: BLE001 - whose it is, and what it means, is found out apart.
+            self._connection.execute("rollback")
+            return []
+        self._connection.execute("commit")
+        return outcomes
+
+    def _apart(self, callers: Sequence[Sequence[Statement]]) -> list[Outcome]:
+        """A savepoint for each caller, so that a refusal undoes only its own changes."""
+        self._connection.execute("begin immediate")
+        outcomes = [self._attempt(statements) for statements in callers]
+        self._connection.execute("commit")
         return outcomes
 
     def _attempt(self, statements: Sequence[Statement]) -> Outcome:
@@ -145,7 +164,7 @@ class _Writer:
         return outcome
 
     def _run(self, statement: Statement) -> list[Row]:
-        before = self._connection.total_changes()
+        before = 0 if statement.rows is None else self._connection.total_changes()
         rows = _rows(self._connection, self._queries[statement.query], statement.args)
         if statement.rows is not None:
             touched = len(rows) or self._connection.total_changes() - before
