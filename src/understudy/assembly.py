@@ -23,6 +23,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from understudy import limits
 from understudy.api.app import Api
 from understudy.api.auth import DEFAULT_PROJECT, ensure_key, new_key
+from understudy.api.transport import BODY_IS_WHOLE
 from understudy.bell.local import LocalBell
 from understudy.engine.app import App
 from understudy.engine.log import Log
@@ -215,6 +216,7 @@ class Connection(HttpToolsProtocol):
         """What comes next is another head."""
         self._head_bytes = 0
         if not self.parser.should_upgrade():
+            self.scope["extensions"] = {BODY_IS_WHOLE: {}}
             super().on_message_complete()
 
     def _decline(self, rest: bytes) -> None:
