@@ -24,10 +24,10 @@ def main() -> None:
     started = time.monotonic()
     before = report.conditions()
     figures = []
-    with opened_stage() as stage:
-        for name, measure in _MEASURES.items():
-            if arguments.only and name not in arguments.only:
-                continue
+    for name, measure in _MEASURES.items():
+        if arguments.only and name not in arguments.only:
+            continue
+        with opened_stage() as stage:  # Fresh, so that no figure depends on what ran before.
             for figure in measure(stage, plan):
                 print(f"{figure.name}: {figure.result or figure.ours}", file=sys.stderr)
                 figures.append(figure)

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -99,6 +100,15 @@ class Stage:
         used = [part.cpu_s() - start for part, start in zip(parts, before, strict=True)]
         seconds = done.seconds or 1.0
         return Run(done, used[0], used[1] / seconds, used[2] / seconds)
+
+    def settle(self) -> None:
+        """Wait until the server has nothing left to do."""
+        for _ in range(50):
+            before = self.server.cpu_s()
+            time.sleep(0.1)
+            if self.server.cpu_s() - before < 0.02:
+                return
+        raise RuntimeError("The server is still busy with what should be over.")
 
     def ask(self, method: str, path: str, body: object = None) -> Any:
         """One request to the server, to prepare something."""

@@ -81,7 +81,9 @@ def _first_event(stage: Stage, plan: Plan) -> Figure:
     )
 
     def sample(job: Samples) -> list[float]:
-        return [1000 * taken for taken in stage.run(job, stage.server).done.samples[0]]
+        taken = stage.run(job, stage.server).done.samples[0]
+        stage.settle()
+        return [1000 * one for one in taken]
 
     pairs = alternate(plan.pairs, lambda: sample(ours), lambda: sample(theirs))
     mine = [taken for pair in pairs for taken in pair[0]]
