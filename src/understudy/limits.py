@@ -41,6 +41,8 @@ IDEMPOTENCY_S = 24 * 3600  # SPEC 2.2.
 IDEMPOTENCY_WAIT_S = 30.0  # How long a second call waits for the first with the same key.
 POLL_AFTER_MS = 250  # SPEC 2.3: the hint that poll helpers obey.
 
+RANDOM_BYTES = 4_096  # Fetched at once for ids: some 150 of them.
+
 # The run engine.
 RUN_TTL_S = 600  # [G]; a setting.
 MODEL_TURNS = 50  # SPEC 8.2 [D].

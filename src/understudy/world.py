@@ -2,9 +2,12 @@
 
 import secrets
 import string
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+
+from understudy import limits
 
 _BASE62 = string.ascii_letters + string.digits
 
@@ -35,10 +38,34 @@ _LETTERS = {
 }
 
 
+class _Randomness(threading.local):
+    """Random bytes, fetched for many ids at once, and for each thread by itself.
+
+    Each fetch is a system call that lets go of the interpreter, and beside a busy thread it can
+    take long until it is back.
+    """
+
+    def __init__(self) -> None:
+        self._bytes = b""
+        self._at = 0
+
+    def take(self, length: int) -> bytes:
+        """Bytes that nobody else gets."""
+        if self._at + length > len(self._bytes):
+            self._bytes = secrets.token_bytes(limits.RANDOM_BYTES)
+            self._at = 0
+        taken = self._bytes[self._at : self._at + length]
+        self._at += length
+        return taken
+
+
+_randomness = _Randomness()
+
+
 def random_id(kind: str) -> str:
     """A new id for an object of this kind."""
     prefix, alphabet, length = ID_FORMS[kind]
-    return prefix + secrets.token_bytes(length).translate(_LETTERS[alphabet]).decode()
+    return prefix + _randomness.take(length).translate(_LETTERS[alphabet]).decode()
 
 
 def random_key() -> str:
