@@ -20,7 +20,7 @@ _CANCELS = 100
 _AT_ONCE = 4
 
 
-async def silent(stage: Stage, run: Json, word: bytes = b"two") -> None:
+async def silent(stage: Stage, run: Json, word: bytes = b"two ") -> None:
     """Wait until the model has said its last word."""
 
     def has_spoken() -> bool:
@@ -116,18 +116,18 @@ async def test_a_cancel_at_any_moment_keeps_text_and_stream_alike(stage: Stage, 
 
 async def test_a_cancel_that_comes_with_the_end_keeps_the_whole_text(stage: Stage) -> None:
     """The turn is over and its commit is refused, because the cancel was first."""
-    run = await stage.start({"steps": [{"text": "all of it"}, {"delay_ms": 50}]})
-    await silent(stage, run, b"it")
+    run = await stage.start({"steps": [{"text": "all of it."}, {"delay_ms": 50}]})
+    await silent(stage, run, b"it.")
     stage.model.may_speak.clear()
     stage.held[run["id"]].interrupt = lambda reason: None
     cancelling = asyncio.create_task(stage.post(f"{stage.path(run)}/cancel", {}))
-    await saved(stage, run, b"it")
+    await saved(stage, run, b"it.")
     while (job := await stage.app.store.job(run["id"])) and job.cancel_asked_at is None:
         pass
     stage.model.may_speak.set()
     await cancelling
     assert (await stage.rested(run))["status"] == "cancelled"
-    assert text((await stage.messages(run))[-1]) == "all of it"
+    assert text((await stage.messages(run))[-1]) == "all of it."
     replay = events(await stage.frames(run))
     check_places([event.place for event in replay])
     check_order(replay)
@@ -139,7 +139,7 @@ async def test_a_cancel_of_a_run_whose_driver_died_keeps_its_text(
     async with opened_stage(store, clock) as stage:
         run = await stage.start(SILENCE)
         await silent(stage, run)
-        await saved(stage, run, b"two")
+        await saved(stage, run, b"two ")
     clock.at += limits.LEASE_S + 1
     async with opened_stage(store, clock, works=False) as door:
         assert (await door.post(f"{door.path(run)}/cancel", {}))["status"] == "cancelling"
@@ -231,7 +231,7 @@ async def test_a_drain_hands_over_what_does_not_finish(store: Store, clock: Cloc
     async with opened_stage(store, clock) as stage:
         run = await stage.start(SILENCE)
         reading = asyncio.create_task(stage.frames(run))
-        await saved(stage, run, b"two")
+        await saved(stage, run, b"two ")
         await stage.app.worker.drain(0.05)
         assert stage.model.open == set()
         assert b"event: error\n" in await reading
@@ -250,7 +250,7 @@ async def test_restarts_in_good_order_are_no_deaths(store: Store, clock: Clock) 
     """A run that outlives more restarts than a poisoned run may have reclaims goes on."""
     async with opened_stage(store, clock) as stage:
         run = await stage.start(SILENCE)
-        await saved(stage, run, b"two")
+        await saved(stage, run, b"two ")
         await stage.app.worker.drain(0.05)
     for restart in range(1, limits.RECLAIMS + 3):
         async with opened_stage(store, clock) as stage:
