@@ -25,13 +25,21 @@ from understudy.api.app import Api
 from understudy.api.auth import DEFAULT_PROJECT, ensure_key, new_key
 from understudy.api.transport import BODY_IS_WHOLE
 from understudy.bell.local import LocalBell
+from understudy.blobs import Blobs, BlobsUnavailable, open_blobs
 from understudy.engine.app import App
 from understudy.engine.log import Log
 from understudy.engine.worker import Worker
 from understudy.machine import tokens
 from understudy.model import open_model
 from understudy.model.rehearsal_server import running_rehearsal
-from understudy.settings import Settings, SettingsError, database_url_of, is_embedded
+from understudy.settings import (
+    Settings,
+    SettingsError,
+    blobs_url_of,
+    database_url_of,
+    is_embedded,
+    object_store_options,
+)
 from understudy.store import open_database
 from understudy.store.store import Store
 from understudy.world import World
@@ -99,6 +107,8 @@ async def opened_app(
     world = world or World()
     async with AsyncExitStack() as stack:
         store = await stack.enter_async_context(opened_store(settings, beside=beside))
+        blobs = _opened_blobs(settings)
+        stack.push_async_callback(blobs.close)
         boot_id = world.new_id("boot")
         url, key = settings.upstream_url, settings.upstream_key
         if url is None:
@@ -113,12 +123,23 @@ async def opened_app(
             settings=settings,
             world=world,
             store=store,
+            blobs=blobs,
             bell=bell,
             model=model,
             log=log,
             worker=worker,
             boot_id=boot_id,
         )
+
+
+def _opened_blobs(settings: Settings) -> Blobs:
+    """The place for the bytes of files."""
+    try:
+        return open_blobs(blobs_url_of(settings), object_store_options())
+    except ValueError as error:
+        raise SettingsError(f"UNDERSTUDY_BLOBS_URL: {error}") from error
+    except BlobsUnavailable as error:
+        raise CannotStart(f"Cannot open the folder for files: {error}") from error
 
 
 async def first_key(app: App) -> str | None:

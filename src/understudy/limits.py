@@ -29,6 +29,23 @@ INTEGER_MAX = 2**31 - 1  # Of token counts and the like: what any provider can s
 ERROR_MESSAGE_CHARS = 16_384  # An error text repeats the client's own values, which may be huge.
 ERROR_PARAM_CHARS = 512  # The same for a path, which may hold a key of metadata.
 
+# Vector stores.
+VECTOR_STORE_CREATE_FILES = 500  # [S] Of one create call; batches bring more.
+VECTOR_STORE_FILES = 10_000  # [G] In one store.
+VECTOR_STORE_DAYS = 365  # [S] The longest expires_after.
+VECTOR_STORE_THREAD_DAYS = 7  # [G] expires_after of a store that was made for a thread.
+FILE_BATCH_FILES = 2_000  # [S]
+CHUNK_TOKENS_MIN = 100  # [S]
+CHUNK_TOKENS_MAX = 4_096  # [S]
+CHUNK_TOKENS = 800  # [G] What `auto` means.
+CHUNK_OVERLAP_TOKENS = 400  # [G] The same.
+SEARCH_RESULTS = 10  # [S] Of a search that does not say how many.
+SEARCH_QUERIES = 32  # Of one search call; each is searched for on its own.
+SEARCH_QUERY_CHARS = 32_768  # A whole page may be asked for; more is no question.
+FILTER_DEPTH = 16  # Nesting of and/or; nobody reads deeper ones.
+FILTER_TERMS = 500  # Comparisons of one filter, each of which costs time per file.
+FILTER_VALUES = 2_000  # Of one in/nin: as many as a batch has files.
+
 # Transport.
 JSON_BODY_BYTES = 32 * 1024 * 1024
 HEAD_BYTES = 1024 * 1024  # Of a request line with its headers; a read may bring 256 KiB of body.
@@ -103,6 +120,30 @@ BUSY_TIMEOUT_MS = 5_000  # Only a checkpoint or a backup tool can hold the file 
 CLAIM_URGENT = 100  # Expired or cancelled jobs taken per claim, whatever the free slots.
 DELETE_BATCH = 500  # Children removed per background step.
 FREE_BYTES_FLOOR = 64 * 1024 * 1024
+
+# Blobs and files.
+BLOB_PIECE_BYTES = 1024 * 1024  # Of one read; a slow client holds one piece.
+BLOB_BUFFER_BYTES = 8 * 1024 * 1024  # Of a write; S3 takes parts of 5 MiB and more, 10,000 of them.
+BLOB_WRITES_AT_ONCE = 2  # Buffers of one upload on their way; more would only cost memory.
+BLOB_CLAIM_S = 2 * 3600  # No put lasts longer: its promise to delete is kept after this.
+
+# Indexing files and searching them.
+INGESTS_AT_ONCE = 2  # Stores whose files one process indexes at the same time: CPU work.
+INGEST_FILES_AT_ONCE = 2  # Files of one store that are read at the same time.
+INGEST_PAGE = 32  # Files taken up with one read.
+INGEST_SLICE_S = 3.0  # Then another store gets its turn, if one waits.
+INGEST_ATTEMPTS = 5  # Of one file, when the embedder or the file store fails for a moment.
+INGEST_BACKOFF_S = 0.5
+INGEST_RECLAIMS = 3  # Files that were at hand at so many deaths of a worker are failed.
+PART_COMMIT_TERMS = 20_000  # Distinct terms of a part, far above what one holds.
+SPOOL_CHUNK_BYTES = 1024 * 1024
+VIEWS_CACHED = 1_000  # Stores whose list of documents is kept in memory.
+VECTOR_CACHE_BYTES = 512 * 1024 * 1024  # Vectors kept in memory, of all stores together.
+VECTOR_READ_PARTS = 64  # Parts read from the record at once.
+SEARCH_CANDIDATES = 400  # Of each side, before they are fused; far above any limit of results.
+POSTINGS_READ = 20_000  # Chunks; above it the most common terms of a query are left out.
+CLEAN_UP_BATCHES = 200  # Of one lease.
+CLEAN_UP_CHUNKS = 500  # Removed per commit.
 
 # Doors.
 KEY_CACHE_S = 30.0  # How long a revoked key may still open the door of a process.

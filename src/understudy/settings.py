@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import quote, urlsplit, urlunsplit
 
 import msgspec
 from msgspec import Meta
@@ -23,6 +23,14 @@ PREFIX = "UNDERSTUDY_"
 DEFAULT_FILE = Path("understudy.toml")
 FALLBACKS = {"upstream_url": "OPENAI_BASE_URL", "upstream_key": "OPENAI_API_KEY"}
 SECRETS = frozenset({"api_key", "upstream_key"})
+_AWS = (
+    "AWS_ACCESS_KEY_ID",
+    "AWS_SECRET_ACCESS_KEY",
+    "AWS_SESSION_TOKEN",
+    "AWS_REGION",
+    "AWS_DEFAULT_REGION",
+    "AWS_ENDPOINT_URL",
+)
 _TRUE = frozenset({"1", "true", "yes", "on"})
 _FALSE = frozenset({"0", "false", "no", "off"})
 
@@ -168,6 +176,18 @@ def context_tokens_of(settings: Settings, model: str) -> int:
 def database_url_of(settings: Settings) -> str:
     """Where the record is."""
     return settings.database_url or f"sqlite:///{Path(settings.data).absolute()}/understudy.db"
+
+
+def blobs_url_of(settings: Settings) -> str:
+    """Where the bytes of files are."""
+    return settings.blobs_url or f"file://{quote(str(Path(settings.data).absolute()))}/blobs"
+
+
+def object_store_options(environ: Mapping[str, str] | None = None) -> dict[str, str]:
+    """The variables that S3 clients share, for a `blobs_url` of s3://; empty ones are absent."""
+    environ = os.environ if environ is None else environ
+    given = {name.lower(): environ.get(name, "").strip() for name in _AWS}
+    return {name: value for name, value in given.items() if value}
 
 
 def is_embedded(settings: Settings) -> bool:

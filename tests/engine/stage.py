@@ -21,6 +21,7 @@ from understudy.api.app import Api
 from understudy.api.auth import ensure_key
 from understudy.bell import Bell
 from understudy.bell.local import LocalBell
+from understudy.blobs import open_blobs
 from understudy.engine.app import App
 from understudy.engine.log import Log
 from understudy.engine.worker import Worker
@@ -262,6 +263,7 @@ def make_app(
         settings=Settings(api_key=KEY, **(settings or {})),
         world=world,
         store=store,
+        blobs=open_blobs("memory:"),
         bell=bell,
         model=model,
         log=Log(store, bell, world),

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from understudy.bell import Bell
+from understudy.blobs import Blobs
 from understudy.model import Model
 from understudy.settings import Settings
 from understudy.store.store import Store
@@ -21,6 +22,7 @@ class App:
     settings: Settings
     world: World
     store: Store
+    blobs: Blobs
     bell: Bell
     model: Model
     log: "Log"

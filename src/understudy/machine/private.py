@@ -52,3 +52,16 @@ class RunPrivate(Wire, frozen=True, kw_only=True):
     open_message: str | None = None
     estimated: bool = False
     lost_calls: int = 0
+
+
+class BlobRef(Wire, frozen=True, kw_only=True):
+    """Some bytes: their key among the blobs, and how many they are."""
+
+    key: str
+    size_bytes: int
+
+
+class FilePrivate(Wire, frozen=True, kw_only=True):
+    """With a file: its bytes, blob after blob. An upload's parts become its file's blobs."""
+
+    blobs: list[BlobRef]
