@@ -85,6 +85,18 @@ CONFLICT_RETRIES = 5
 MERGE_RETRIES = 100  # A driver's: a client that edits metadata without pause must not stop its run.
 LIVE_LOG_BYTES = 8 * 1024 * 1024  # Frames of one live run kept in memory; older ones are re-read.
 
+# File search within a run.
+CITATION_CHARS = 120  # A marker with the longest label that models give it; more is plain text.
+SEARCH_QUERIES = 5  # Of one call; the model is told so.
+SEARCH_QUERY_CHARS = 4_096  # Of one query of the model; no embedder reads more.
+SEARCH_RESULTS = 20  # SPEC 10.1 [G], unless the tool says another number.
+SEARCH_RESULTS_SMALL = 5  # The same for gpt-3.5.
+SEARCH_BUDGET_TOKENS = 16_000  # SPEC 10.1 [G]: of one search's results, as the model reads them.
+SEARCH_BUDGET_TOKENS_SMALL = 4_000  # The same for gpt-3.5.
+SEARCH_FILE_NAMES = 50  # Named in the tool's description; every turn sends them.
+SEARCH_FILE_NAME_CHARS = 120  # Of one of them.
+THREAD_STORE_WAIT_S = 60.0  # A run waits this long for files that its thread just got.
+
 # The model seam.
 MODEL_ATTEMPTS = 4  # Calls of one turn, before the first byte only.
 MODEL_BACKOFF_S = 0.5
@@ -134,8 +146,7 @@ INGEST_PAGE = 32  # Files taken up with one read.
 INGEST_SLICE_S = 3.0  # Then another store gets its turn, if one waits.
 INGEST_ATTEMPTS = 5  # Of one file, when the embedder or the file store fails for a moment.
 INGEST_BACKOFF_S = 0.5
-INGEST_RECLAIMS = 3  # Files that were at hand at so many deaths of a worker are failed.
-PART_COMMIT_TERMS = 20_000  # Distinct terms of a part, far above what one holds.
+INGEST_TAKEOVERS = 10  # A file at hand at more deaths of a worker than this is failed.
 SPOOL_CHUNK_BYTES = 1024 * 1024
 VIEWS_CACHED = 1_000  # Stores whose list of documents is kept in memory.
 VECTOR_CACHE_BYTES = 512 * 1024 * 1024  # Vectors kept in memory, of all stores together.
@@ -153,3 +164,15 @@ HEALTH_CACHE_S = 5.0
 PROBE_S = 0.3  # The look for local model servers at start, in all.
 SHUTDOWN_S = 9.0  # Connections get this long after SIGTERM; the drain ends streams before.
 KEEP_ALIVE_IDLE_S = 75  # Above what proxies and SDK pools keep idle, so that they close first.
+
+# Search.
+TERM_CHARS = 64  # Longer runs of letters are no words: keys, hashes, encoded data.
+TOKENS_CACHED = 100_000  # Spellings whose terms are remembered: some 30 MB.
+TOKENS_PER_CHARACTER = 4  # A character has at most four bytes, and a token at least one.
+TOKENISED_CHARS = 256 * 1024  # Of a text at once, so that a book needs no gigabyte of tokens.
+PART_CHUNKS = 64  # Stored in one commit: some 100 KB of text.
+POSTINGS_READ = 20_000  # Above it a query leaves its commonest terms out (DECISIONS).
+COMMON_SHARE = 0.3  # Of the chunks; a term of fewer is never left out.
+RAREST_KEPT = 3  # Terms of a query that are never left out.
+CANDIDATES = 200  # Of each side that are fused; a chunk further down is found by neither.
+MERGED_CHUNKS = 3  # Neighbours that become one result; more would crowd out other documents.

@@ -9,6 +9,8 @@ IMAGE = 1_000  # What an image costs, roughly; providers differ and do not say b
 
 class _Encoder(Protocol):
     def count(self, text: str) -> int: ...
+    def encode(self, text: str) -> list[int]: ...
+    def decode(self, tokens: list[int]) -> str | None: ...
 
 
 @cache
@@ -28,3 +30,13 @@ def load() -> None:
 def count(text: str) -> int:
     """How many tokens the text has."""
     return _encoder().count(text) if text else 0
+
+
+def encode(text: str) -> list[int]:
+    """The tokens of the text; text that looks like a special token is text."""
+    return _encoder().encode(text) if text else []
+
+
+def decode(ids: list[int]) -> str | None:
+    """The text of some tokens, or None when they start or end inside a character."""
+    return _encoder().decode(ids) if ids else ""
