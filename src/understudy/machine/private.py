@@ -65,3 +65,16 @@ class FilePrivate(Wire, frozen=True, kw_only=True):
     """With a file: its bytes, blob after blob. An upload's parts become its file's blobs."""
 
     blobs: list[BlobRef]
+
+
+class ThreadPrivate(Wire, frozen=True, kw_only=True):
+    """With a thread: the vector stores that were made for it alone and go with it."""
+
+    own_stores: list[str] = []
+
+
+class BatchPrivate(Wire, frozen=True, kw_only=True):
+    """With a batch of files of a vector store: which files, and whether it was cancelled."""
+
+    file_ids: list[str]
+    is_cancelled: bool = False

@@ -64,7 +64,7 @@ def _decoder(type: type[Any]) -> msgspec.json.Decoder[Any]:
 @cache
 def _type_info(type: type[Any]) -> inspect.Type:
     info = inspect.type_info(type)
-    for struct in _structs(info):
+    for struct in _structs(info, set()):
         for hint in get_type_hints(struct.cls, include_extras=True).values():
             _DECLARED.update((frozenset(values), values) for values in _literals(hint))
     return info
@@ -74,16 +74,17 @@ def _type_info(type: type[Any]) -> inspect.Type:
 _DECLARED: dict[frozenset[Any], tuple[Any, ...]] = {}
 
 
-def _structs(info: inspect.Type) -> Iterator[inspect.StructType]:
-    """Every struct in a type."""
+def _structs(info: inspect.Type, seen: set[Any]) -> Iterator[inspect.StructType]:
+    """Every struct in a type, once: a filter may hold filters."""
     for option in _options(info):
         match option:
-            case inspect.StructType():
+            case inspect.StructType() if option.cls not in seen:
+                seen.add(option.cls)
                 yield option
                 for field in option.fields:
-                    yield from _structs(field.type)
+                    yield from _structs(field.type, seen)
             case inspect.ListType():
-                yield from _structs(option.item_type)
+                yield from _structs(option.item_type, seen)
 
 
 def _literals(hint: Any) -> Iterator[tuple[Any, ...]]:

@@ -14,6 +14,7 @@ from msgspec.structs import replace
 
 from understudy import limits
 from understudy.errors import ApiError
+from understudy.errors.vector_stores import both_files_and_ids, filter_too_deep, filter_too_long
 from understudy.wire.assistants import CreateAssistant, ModifyAssistant
 from understudy.wire.base import Body, given
 from understudy.wire.messages import (
@@ -40,6 +41,17 @@ from understudy.wire.tools import (
     ToolChoice,
     ToolResources,
     ToolResourcesHelper,
+)
+from understudy.wire.vector_stores import (
+    AndFilter,
+    AttachFile,
+    ChunkingStrategyInput,
+    CreateFileBatch,
+    CreateVectorStore,
+    Filter,
+    OrFilter,
+    SearchVectorStore,
+    StaticChunkingStrategy,
 )
 
 S = TypeVar("S", bound=Body)
@@ -71,6 +83,15 @@ def check_body(body: Body) -> None:
             check_resources("tool_resources", body.tool_resources)
             if isinstance(body.thread, CreateThread):
                 _check_thread("thread.", body.thread)
+        case CreateVectorStore():
+            _check_references("file_ids", given(body.file_ids, []))
+            check_chunking("chunking_strategy", body.chunking_strategy)
+        case AttachFile():
+            _check_attached("", body)
+        case CreateFileBatch():
+            _check_batch(body)
+        case SearchVectorStore():
+            check_filter("filters", given(body.filters, None))
         case _:
             pass  # The rest has no rule of its own.
 
@@ -189,8 +210,9 @@ def check_resources(
     if count > limits.VECTOR_STORES_PER_RESOURCE:
         raise ApiError.array_too_long(ids_param, limits.VECTOR_STORES_PER_RESOURCE, count)
     for index, helper in enumerate(helpers):
-        helper_param = f"{param}.file_search.vector_stores[{index}].file_ids"
-        _check_references(helper_param, given(helper.file_ids, []))
+        helper_param = f"{param}.file_search.vector_stores[{index}]"
+        _check_references(f"{helper_param}.file_ids", given(helper.file_ids, []))
+        check_chunking(f"{helper_param}.chunking_strategy", helper.chunking_strategy)
 
 
 def _check_references(param: str, ids: Iterable[str]) -> None:
@@ -278,3 +300,50 @@ def normal_response_format(format: ResponseFormat | None | UnsetType) -> Respons
     if isinstance(wanted, JsonSchemaFormat):
         return JsonSchemaFormat(json_schema=_without_nulls(wanted.json_schema))
     return "auto" if wanted == "none" else wanted
+
+
+# Vector stores.
+
+
+def check_chunking(param: str, strategy: ChunkingStrategyInput | None | UnsetType) -> None:
+    """Neighbours share at most half of a chunk."""
+    if not isinstance(strategy, StaticChunkingStrategy):
+        return
+    overlap = strategy.static.chunk_overlap_tokens
+    most = strategy.static.max_chunk_size_tokens // 2
+    if overlap > most:
+        path = f"{param}.static.chunk_overlap_tokens"
+        raise ApiError.number_too_high(path, most, overlap, kind="integer")
+
+
+def _check_attached(path: str, body: AttachFile) -> None:
+    check_reference(f"{path}file_id", body.file_id)
+    check_chunking(f"{path}chunking_strategy", body.chunking_strategy)
+
+
+def _check_batch(body: CreateFileBatch) -> None:
+    """Either ids or files."""
+    file_ids, files = given(body.file_ids, []), given(body.files, [])
+    if not file_ids and not files:
+        raise ApiError.missing("file_ids")
+    if file_ids and files:
+        raise both_files_and_ids()
+    _check_references("file_ids", file_ids)
+    for index, file in enumerate(files):
+        _check_attached(f"files[{index}].", file)
+    check_chunking("chunking_strategy", body.chunking_strategy)
+
+
+def check_filter(param: str, filter: Filter | None) -> None:
+    """A filter that can be read at a glance: neither deep nor long."""
+    level = [] if filter is None else [filter]
+    terms = depth = 0
+    while level:
+        depth += 1
+        if depth > limits.FILTER_DEPTH:
+            raise filter_too_deep(param, limits.FILTER_DEPTH)
+        joined = [one for one in level if isinstance(one, AndFilter | OrFilter)]
+        terms += len(level) - len(joined)
+        level = [inner for one in joined for inner in one.filters]
+    if terms > limits.FILTER_TERMS:
+        raise filter_too_long(param, limits.FILTER_TERMS, terms)

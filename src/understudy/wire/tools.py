@@ -6,6 +6,7 @@ from msgspec import UNSET, Meta, UnsetType
 
 from understudy import limits
 from understudy.wire.base import Body, GivenMetadata, Wire
+from understudy.wire.vector_stores import GivenChunkingStrategy
 
 Ranker = Literal["auto", "default_2024_08_21", "default-2024-08-21"]
 Score = Annotated[float, Meta(ge=0, le=1)]
@@ -114,10 +115,7 @@ class VectorStoreHelper(Body, frozen=True, kw_only=True):
         Annotated[list[str], Meta(max_length=limits.VECTOR_STORE_HELPER_FILES)] | UnsetType,
         Meta(description="Ids of up to 10,000 files to put into the store."),
     ] = UNSET
-    # Free JSON until vector stores exist; they read it.
-    chunking_strategy: Annotated[
-        dict[str, Any] | None | UnsetType, Meta(description="How the files are cut into chunks.")
-    ] = UNSET
+    chunking_strategy: GivenChunkingStrategy = UNSET
     metadata: GivenMetadata = UNSET
 
 
