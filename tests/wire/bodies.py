@@ -6,10 +6,10 @@ from typing import Any
 from hypothesis import strategies as st
 from msgspec import inspect
 
-from understudy.wire import assistants, messages, models, runs, threads, tools
+from understudy.wire import assistants, messages, models, runs, threads, tools, vector_stores
 from understudy.wire.base import Body, ModifyMetadata
 
-_MODULES = (assistants, messages, models, runs, threads, tools)
+_MODULES = (assistants, messages, models, runs, threads, tools, vector_stores)
 
 # What a client can send as a whole or as a part; the members of tagged unions come with these.
 BODIES: list[type[Body]] = sorted(
@@ -85,9 +85,13 @@ def _fitting(info: inspect.Type) -> st.SearchStrategy[Json]:
         case inspect.DictType():
             return st.dictionaries(_KEYS, _values(info.value_type), max_size=3)
         case inspect.StructType():
-            return _objects(info)
+            return _structs.setdefault(info.cls, st.deferred(lambda: _objects(info)))
         case _:
             return ANYTHING
+
+
+# A filter may hold filters, so each struct is one strategy that may refer to itself.
+_structs: dict[type, st.SearchStrategy[dict[str, Json]]] = {}
 
 
 def _objects(info: inspect.StructType) -> st.SearchStrategy[dict[str, Json]]:

@@ -18,10 +18,23 @@ from understudy.wire import (
     steps,
     threads,
     tools,
+    vector_stores,
 )
 from understudy.wire.base import Body, Wire
 
-MODULES = (assistants, base, events, messages, models, query, runs, steps, threads, tools)
+MODULES = (
+    assistants,
+    base,
+    events,
+    messages,
+    models,
+    query,
+    runs,
+    steps,
+    threads,
+    tools,
+    vector_stores,
+)
 # Bases, and what is used only with a type argument or inside the server.
 NOT_SENT = {"Wire", "Body", "ListOf", "Event"}
 

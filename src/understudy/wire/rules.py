@@ -83,17 +83,8 @@ def check_body(body: Body) -> None:
             check_resources("tool_resources", body.tool_resources)
             if isinstance(body.thread, CreateThread):
                 _check_thread("thread.", body.thread)
-        case CreateVectorStore():
-            _check_references("file_ids", given(body.file_ids, []))
-            check_chunking("chunking_strategy", body.chunking_strategy)
-        case AttachFile():
-            _check_attached("", body)
-        case CreateFileBatch():
-            _check_batch(body)
-        case SearchVectorStore():
-            check_filter("filters", given(body.filters, None))
         case _:
-            pass  # The rest has no rule of its own.
+            _check_store_body(body)  # The rest has no rule of its own.
 
 
 # Ids.
@@ -303,6 +294,19 @@ def normal_response_format(format: ResponseFormat | None | UnsetType) -> Respons
 
 
 # Vector stores.
+
+
+def _check_store_body(body: Body) -> None:
+    match body:
+        case CreateVectorStore():
+            _check_references("file_ids", given(body.file_ids, []))
+            check_chunking("chunking_strategy", body.chunking_strategy)
+        case AttachFile():
+            _check_attached("", body)
+        case CreateFileBatch():
+            _check_batch(body)
+        case SearchVectorStore():
+            check_filter("filters", given(body.filters, None))
 
 
 def check_chunking(param: str, strategy: ChunkingStrategyInput | None | UnsetType) -> None:

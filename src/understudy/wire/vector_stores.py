@@ -431,7 +431,7 @@ class SearchVectorStore(Body, frozen=True, kw_only=True):
     ] = UNSET
 
 
-class SearchResult(Wire, frozen=True, kw_only=True):
+class StoreSearchResult(Wire, frozen=True, kw_only=True):
     """A passage that was found."""
 
     file_id: Annotated[str, Meta(description="The file that it is from.")]
@@ -453,6 +453,6 @@ class SearchResultsPage(Wire, frozen=True, kw_only=True):
     search_query: Annotated[
         list[str], Meta(description="What was searched for, as rewritten if that was asked.")
     ]
-    data: Annotated[list[SearchResult], Meta(description="The results, best first.")]
+    data: Annotated[list[StoreSearchResult], Meta(description="The results, best first.")]
     has_more: Annotated[bool, Meta(description="Always false: there is one page.")] = False
     next_page: NextPage = None
