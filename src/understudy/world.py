@@ -23,6 +23,7 @@ ID_FORMS: dict[str, tuple[str, str, int]] = {
     "vector_store": ("vs_", "0123456789abcdef", 32),
     "file_batch": ("vsfb_", "0123456789abcdef", 32),
     "upload": ("upload_", "0123456789abcdef", 32),
+    "blob": ("blob_", _BASE62, 32),
     "part": ("part_", "0123456789abcdef", 32),
     "request": ("req_", "0123456789abcdef", 32),
     "project": ("proj_", _BASE62, 24),

@@ -7,7 +7,7 @@ An *object* is what the API returns: every key is always there.
 Each field is described where it is declared: the OpenAPI page and the docs are made from it.
 """
 
-from typing import Annotated, Generic, Literal, TypeVar
+from typing import Annotated, ClassVar, Generic, Literal, TypeVar
 
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
@@ -23,6 +23,16 @@ class Wire(msgspec.Struct, frozen=True):
 
 class Body(Wire, frozen=True, forbid_unknown_fields=True):
     """Anything that a client sends."""
+
+
+class FormBody(Body, frozen=True):
+    """Anything that a client sends as multipart/form-data, because it has a file.
+
+    `FILE` is the field of the file. Its value is the file's name: the bytes are stored before
+    anybody looks at the fields, since they may come in any order.
+    """
+
+    FILE: ClassVar[str]
 
 
 # Fields that many objects share.
@@ -50,6 +60,11 @@ GivenMetadata = Annotated[
         "characters, values of at most 512. On a modify call they replace the old ones; null "
         "clears them."
     ),
+]
+
+
+FormFile = Annotated[
+    str, Meta(max_length=limits.FILENAME_CHARS, extra_json_schema={"format": "binary"})
 ]
 
 
