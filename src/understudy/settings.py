@@ -70,6 +70,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     embedding_url: Annotated[
         str | None, Meta(description="Base URL of another provider for embeddings.")
     ] = None
+    search_more_types: Annotated[
+        bool,
+        Meta(
+            description="Let file_search read csv, tsv, xml, yaml, rtf, xlsx and any other text, "
+            "which the original refused."
+        ),
+    ] = False
     database_url: Annotated[
         str | None,
         Meta(description="`sqlite:///path` or `postgresql://...`; default: in the data folder."),

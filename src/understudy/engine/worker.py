@@ -16,6 +16,7 @@ import structlog
 from understudy import limits
 from understudy.engine.app import App
 from understudy.engine.drive import Start, drive
+from understudy.engine.ingest import clean_up, ingest
 from understudy.engine.lease import Lease, Reason
 from understudy.engine.log import LiveLog
 from understudy.engine.record import Versions
@@ -45,7 +46,12 @@ async def _purge(app: App, lease: Lease) -> None:
 
 
 # Job kind → what a worker does with it.
-JOBS: dict[str, Callable[[App, Lease], Awaitable[None]]] = {"run": _drive, "purge": _purge}
+JOBS: dict[str, Callable[[App, Lease], Awaitable[None]]] = {
+    "run": _drive,
+    "purge": _purge,
+    "ingest": ingest,
+    "clean_up": clean_up,
+}
 
 
 class Worker:
@@ -59,6 +65,7 @@ class Worker:
         self._tasks: set[asyncio.Task[None]] = set()
         self._loops: list[asyncio.Task[None]] = []
         self._used: Counter[str] = Counter()  # Slots by project: held, or reserved by a door.
+        self._ingesting = 0  # Stores whose files are being indexed; they have slots of their own.
         self._has_backlog = False  # Due jobs wait for a slot, so a new run must not overtake.
         self._is_draining = False
         self._app: App | None = None
@@ -85,6 +92,7 @@ class Worker:
             asyncio.create_task(self._kept_up(name, loop), name=name)
             for name, loop in (
                 ("claim", self._claim_loop),
+                ("ingest", self._ingest_loop),
                 ("heartbeat", self._heartbeat_loop),
                 ("janitor", self._janitor_loop),
             )
@@ -141,7 +149,10 @@ class Worker:
 
     def _work(self, lease: Lease, work: Coroutine[Any, Any, None]) -> None:
         self._held[lease.id] = lease
-        self._used[lease.project] += 1
+        if lease.job.kind == "ingest":
+            self._ingesting += 1
+        else:
+            self._used[lease.project] += 1
         task = asyncio.create_task(work, name=f"job {lease.id}")
         self._tasks.add(task)
         # A callback, because a task that is cancelled before it begins runs no `finally`.
@@ -149,9 +160,13 @@ class Worker:
 
     def _let_go(self, lease: Lease, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
-        self.release(lease.project)
         if self._held.get(lease.id) is lease:
             del self._held[lease.id]
+        if lease.job.kind == "ingest":
+            self._ingesting -= 1
+            self.app.bell.ring("ingest")
+        else:
+            self.release(lease.project)
         if self._has_backlog:
             self.app.bell.ring("jobs")
         lease.done.set()
@@ -197,6 +212,32 @@ class Worker:
 
     async def _job(self, lease: Lease) -> None:
         await JOBS[lease.job.kind](self.app, lease)
+
+    async def _ingest_loop(self) -> None:
+        with self.app.bell.subscribe("ingest") as rings:
+            while not self._is_draining:
+                try:
+                    wait_s = await self._claim_ingest()
+                except Unavailable as away:
+                    wait_s = away.retry_after_s
+                await rings.wait(wait_s)
+
+    async def _claim_ingest(self) -> float:
+        """Take stores to index as far as slots are free; when to look again."""
+        free = limits.INGESTS_AT_ONCE - self._ingesting
+        if free <= 0:
+            return limits.POLL_JOBS_S  # A slot that becomes free rings.
+        now = self.app.world.now()
+        due = await self.app.store.next_ingest(now)
+        if due is None or due > now:
+            return limits.POLL_JOBS_S if due is None else min(limits.POLL_JOBS_S, due - now)
+        jobs = await self.app.store.claim_ingest(
+            owner=self._boot_id, now=now, lease_until=now + limits.LEASE_S, free=free
+        )
+        for job in jobs:
+            lease = Lease(job, self._boot_id)
+            self._work(lease, self._job(lease))
+        return limits.POLL_LEAST_S
 
     async def _next_look_s(self) -> float:
         """Until the next job is due, at most a poll's period; a moment when the due one has to

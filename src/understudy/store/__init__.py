@@ -57,11 +57,14 @@ class Statement(msgspec.Struct, frozen=True):
     """A named statement with its arguments.
 
     `rows` is a guard: exactly that many rows must be changed or returned, else Conflict.
+    `many` runs a statement that returns nothing once for each tuple, whose values are its
+    parameters in the order in which they stand in the statement.
     """
 
     query: str
     args: Mapping[str, object]
     rows: int | None = None
+    many: Sequence[Row] | None = None
 
 
 class Database(Protocol):

@@ -76,6 +76,34 @@ where parent = :parent and kind = 'message' and project = :project
 order by created_at desc, seq desc
 limit :limit;
 
+-- name: list_filtered_asc.sqlite
+-- The objects of a parent that have these fields, between two places, oldest first; a filter
+-- that is null keeps all. :ids is a JSON array.
+select id, kind, project, parent, created_at, seq, version, children, body, private
+from objects
+where parent = :parent and kind = :kind and project = :project
+  and (:purpose is null or body ->> 'purpose' = :purpose)
+  and (:status is null or body ->> 'status' = :status)
+  and (:ids is null or id in (select value from json_each(:ids)))
+  and (created_at, seq) > (:low_at, :low_seq)
+  and (created_at, seq) < (:high_at, :high_seq)
+order by created_at, seq
+limit :limit;
+
+-- name: list_filtered_desc.sqlite
+-- The objects of a parent that have these fields, between two places, newest first; a filter
+-- that is null keeps all. :ids is a JSON array.
+select id, kind, project, parent, created_at, seq, version, children, body, private
+from objects
+where parent = :parent and kind = :kind and project = :project
+  and (:purpose is null or body ->> 'purpose' = :purpose)
+  and (:status is null or body ->> 'status' = :status)
+  and (:ids is null or id in (select value from json_each(:ids)))
+  and (created_at, seq) > (:low_at, :low_seq)
+  and (created_at, seq) < (:high_at, :high_seq)
+order by created_at desc, seq desc
+limit :limit;
+
 -- name: insert_object
 -- A new object; its seq comes back.
 insert into objects (id, kind, project, parent, created_at, body, private)
@@ -188,11 +216,11 @@ from jobs
 where thread_id = :thread_id and kind = 'run';
 
 -- name: next_due
--- When the first job without a live lease wants a look.
+-- When the first job without a live lease wants a look; ingestion has a pool of its own.
 select min(at) from (
   select due_at as at from (
     select due_at from jobs
-    where lease_owner is null or lease_until <= :now
+    where kind <> 'ingest' and (lease_owner is null or lease_until <= :now)
     order by due_at
     limit 1
   ) as due
@@ -208,13 +236,18 @@ select min(at) from (
   where cancel_asked_at is not null and (lease_owner is null or lease_until <= :now)
 ) as moments;
 
+-- name: next_ingest
+-- When the first ingestion without a live lease wants a look.
+select min(due_at) from jobs
+where kind = 'ingest' and (lease_owner is null or lease_until <= :now);
+
 -- name: claim_jobs.sqlite
 -- Lease what is due: urgent jobs always, others oldest first within the free slots and the
 -- cap per project. Candidates are cut by the cap a second time, since one claim may bring
 -- several jobs of one project.
 with held as (
   select project, count(*) as leases from jobs
-  where lease_owner is not null and lease_until > :now
+  where lease_owner is not null and lease_until > :now and kind <> 'ingest'
   group by project
 ),
 expired as (
@@ -234,7 +267,7 @@ urgent as (
 ),
 candidates as (
   select id, project, due_at from jobs
-  where due_at <= :now
+  where due_at <= :now and kind <> 'ingest'
     and (lease_owner is null or lease_until <= :now)
     and (expires_at is null or expires_at > :now)
     and cancel_asked_at is null
@@ -257,6 +290,35 @@ set lease_owner = :owner,
     was_leased = lease_owner is not null
 where id in (
   select id from urgent union all select id from placed where place <= :per_project
+)
+returning id, kind, project, thread_id, due_at, expires_at, lease_owner, lease_until, fence,
+  reclaims, cancel_asked_at, was_leased;
+
+-- name: claim_ingest.sqlite
+-- Lease stores whose files are to be indexed: those of the projects that hold the fewest leases
+-- first, then the oldest, so that one project's many stores do not keep others waiting.
+with held as (
+  select project, count(*) as leases from jobs
+  where lease_owner is not null and lease_until > :now and kind = 'ingest'
+  group by project
+),
+waiting as (
+  select jobs.id, jobs.due_at,
+    coalesce(held.leases, 0) + row_number() over (
+      partition by jobs.project order by jobs.due_at, jobs.id
+    ) as place
+  from jobs left join held on held.project = jobs.project
+  where jobs.kind = 'ingest' and jobs.due_at <= :now
+    and (jobs.lease_owner is null or jobs.lease_until <= :now)
+)
+update jobs
+set lease_owner = :owner,
+    lease_until = :lease_until,
+    fence = fence + 1,
+    reclaims = reclaims + case when lease_owner is not null then 1 else 0 end,
+    was_leased = lease_owner is not null
+where id in (
+  select id from waiting where place <= :per_project order by place, due_at, id limit :free
 )
 returning id, kind, project, thread_id, due_at, expires_at, lease_owner, lease_until, fence,
   reclaims, cancel_asked_at, was_leased;
@@ -284,6 +346,13 @@ insert into jobs (id, kind, project, thread_id, due_at, expires_at, lease_owner,
 values (
   :id, :kind, :project, :thread_id, :due_at, :expires_at, :lease_owner, :lease_until, :fence
 );
+
+-- name: wake_job
+-- A job that is looked at no later than :due_at; one that is there is brought forward.
+insert into jobs (id, kind, project, due_at, fence)
+values (:id, :kind, :project, :due_at, 0)
+on conflict (id) do update
+set due_at = case when jobs.due_at < excluded.due_at then jobs.due_at else excluded.due_at end;
 
 -- name: hold_job.sqlite
 -- The job is still its holder's, and no cancel was asked unless that is fine.
@@ -413,6 +482,281 @@ values (:id, :project, :hash, :prefix, :name, :created_at);
 update keys set revoked_at = :now
 where id = :id and revoked_at is null
 returning id;
+
+
+-- Vector stores and the search index. A document is building, ready or gone; only ready ones
+-- are found. Every change of what a search may find makes the store's version grow.
+
+-- name: insert_store
+-- The hot numbers of a new vector store.
+insert into stores (id, project, last_active_at) values (:id, :project, :now);
+
+-- name: touch_store
+-- A vector store was used.
+update stores set last_active_at = :now where id = :id and last_active_at < :now;
+
+-- name: store_facts.sqlite
+-- The hot numbers of vector stores, a row per status of their files; :ids is a JSON array.
+select stores.id, stores.last_active_at, stores.size_bytes, counts.status, counts.files
+from stores left join (
+  select parent, body ->> 'status' as status, count(*) as files
+  from objects
+  where kind = 'vector_store_file' and parent in (select value from json_each(:ids))
+  group by parent, body ->> 'status'
+) as counts on counts.parent = stores.id
+where stores.id in (select value from json_each(:ids));
+
+-- name: count_statuses.sqlite
+-- How many of these objects have which status; :ids is a JSON array.
+select body ->> 'status', count(*)
+from objects
+where id in (select value from json_each(:ids)) and kind = 'vector_store_file'
+group by body ->> 'status';
+
+-- name: indexes.sqlite
+-- What searches must know of vector stores; :ids is a JSON array.
+select number, id, project, version, last_active_at, chunks, words, trust, size_bytes,
+  embedding_model, dimensions
+from stores
+where id in (select value from json_each(:ids)) and project = :project;
+
+-- name: ready_documents
+-- The documents of a store that searches may find.
+select number, file_id, filename, attributes, parts
+from documents
+where store = :store and state = 'ready'
+order by number;
+
+-- name: document
+-- A file in a store, unless it is gone.
+select number, store, file_id, state, attempts, parts, chunks, words, size_bytes
+from documents
+where file_id = :file_id and state <> 'gone'
+  and store = (select number from stores where id = :store_id and project = :project);
+
+-- name: file_names.sqlite
+-- Names of files that searches may find, and how many files there are; :ids is a JSON array.
+select filename, count(*) over () from documents
+where state = 'ready' and store in (
+  select number from stores
+  where id in (select value from json_each(:ids)) and project = :project
+)
+order by number
+limit :limit;
+
+-- name: store_referenced
+-- Another assistant or thread that names a vector store.
+select id from objects
+where kind in ('assistant', 'thread') and project = :project
+  and (body -> 'tool_resources' -> 'file_search' -> 'vector_store_ids' ->> 0) = :store_id
+  and id <> :besides
+limit 1;
+
+-- name: postings.sqlite
+-- The postings of terms in stores; :terms and :stores are JSON arrays.
+select term, document, data from postings
+where store in (select value from json_each(:stores))
+  and term in (select value from json_each(:terms));
+
+-- name: count_postings.sqlite
+-- How many bytes of postings each term has in stores; :terms and :stores are JSON arrays.
+select term, sum(length(data)) from postings
+where store in (select value from json_each(:stores))
+  and term in (select value from json_each(:terms))
+group by term;
+
+-- name: vectors.sqlite
+-- The vectors of documents; :documents is a JSON array.
+select document, owners, vectors from parts
+where document in (select value from json_each(:documents)) and vectors is not null
+order by document, part;
+
+-- name: chunk_texts.sqlite
+-- The rows of chunks that belong to stretches; :stretches is a JSON array of
+-- [document, first ordinal, last ordinal].
+select chunks.document, chunks.ordinal, chunks.start, chunks.stop, chunks.text
+from json_each(:stretches) as stretch
+join chunks on chunks.document = stretch.value ->> 0
+  and chunks.ordinal between stretch.value ->> 1 and stretch.value ->> 2
+order by chunks.document, chunks.ordinal;
+
+-- name: text
+-- The text of a document, in the order of its chunks, from an ordinal on.
+select ordinal, text from chunks
+where document = :document and ordinal >= :from
+order by ordinal
+limit :limit;
+
+-- name: claim_embedder
+-- The embedding model of a store, which never changes once it is known.
+update stores set embedding_model = :model, dimensions = :dimensions
+where number = :store
+  and (embedding_model is null or (embedding_model = :model and dimensions = :dimensions))
+returning number;
+
+-- name: insert_document
+-- A file that is about to be indexed; its number comes back.
+insert into documents (store, file_id, project, state, attributes, filename)
+values (:store, :file_id, :project, 'building', :attributes, :filename)
+returning number;
+
+-- name: try_document
+-- A file that is being indexed is taken up once more.
+update documents set attempts = attempts + 1 where number = :number;
+
+-- name: insert_chunk
+-- A chunk of a document that is building.
+insert into chunks (document, ordinal, start, stop, text)
+values (:document, :ordinal, :start, :stop, :text);
+
+-- name: insert_posting
+-- Where a term stands in a part of a document.
+insert into postings (store, term, document, part, data)
+values (:store, :term, :document, :part, :data);
+
+-- name: insert_part
+-- A part of a document.
+insert into parts (document, part, terms, owners, vectors)
+values (:document, :part, :terms, :owners, :vectors);
+
+-- name: grow_document
+-- A part was added to a document that is building, the next one in order.
+update documents
+set parts = parts + 1, chunks = chunks + :chunks, words = words + :words, trust = trust + :trust,
+    size_bytes = size_bytes + :size_bytes
+where number = :number and state = 'building' and parts = :part
+returning number;
+
+-- name: ready_document
+-- A document is complete: searches find it from now on.
+update documents set state = 'ready', attributes = :attributes
+where number = :number and state = 'building'
+returning number;
+
+-- name: count_document
+-- The store's sums, with a document that became ready.
+update stores
+set version = version + 1,
+    chunks = stores.chunks + documents.chunks,
+    words = stores.words + documents.words,
+    trust = stores.trust + documents.trust,
+    size_bytes = stores.size_bytes + documents.size_bytes
+from documents
+where documents.number = :number and stores.number = documents.store;
+
+-- name: uncount_document
+-- The store's sums, without a document of a file that is about to go.
+update stores
+set version = version + 1,
+    chunks = stores.chunks - documents.chunks,
+    words = stores.words - documents.words,
+    trust = stores.trust - documents.trust,
+    size_bytes = stores.size_bytes - documents.size_bytes
+from documents
+where documents.store = stores.number and documents.state = 'ready'
+  and documents.file_id = :file_id and documents.project = :project
+  and (cast(:store_id as text) is null or stores.id = :store_id);
+
+-- name: drop_document
+-- The document of a file goes, from one store or from all.
+update documents set state = 'gone'
+where file_id = :file_id and project = :project and state <> 'gone'
+  and (
+    cast(:store_id as text) is null
+    or store = (select number from stores where id = :store_id)
+  )
+returning number;
+
+-- name: drop_documents
+-- All documents of a store go.
+update documents set state = 'gone'
+where state <> 'gone'
+  and store = (select number from stores where id = :store_id and project = :project)
+returning number;
+
+-- name: delete_store
+-- The hot numbers of a vector store go.
+delete from stores where id = :store_id and project = :project returning number;
+
+-- name: bury_store_files
+-- The tombstones of a file's places in vector stores.
+insert into tombstones (id, kind, project, parent, created_at, seq)
+select id, kind, project, parent, created_at, seq from objects
+where kind = 'vector_store_file' and body ->> 'id' = :file_id and project = :project
+on conflict (id) do update
+set kind = excluded.kind, project = excluded.project, parent = excluded.parent,
+    created_at = excluded.created_at, seq = excluded.seq;
+
+-- name: delete_store_files
+-- A file leaves all vector stores.
+delete from objects
+where kind = 'vector_store_file' and body ->> 'id' = :file_id and project = :project
+returning id;
+
+-- name: set_attributes
+-- The attributes of a file in a store, as filters see them.
+update documents set attributes = :attributes
+where file_id = :file_id and state <> 'gone'
+  and store = (select number from stores where id = :store_id);
+
+-- name: touch_version
+-- What searches of a store may find has changed.
+update stores set version = version + 1 where id = :store_id;
+
+-- name: gone_part
+-- A part of a document that is gone.
+select documents.number, documents.store, parts.part
+from documents join parts on parts.document = documents.number
+where documents.state = 'gone'
+order by documents.number, parts.part
+limit 1;
+
+-- name: purge_postings.sqlite
+-- The postings of a part go.
+delete from postings
+where store = :store and document = :document and part = :part and term in (
+  select term.value from parts, json_each(parts.terms) as term
+  where parts.document = :document and parts.part = :part
+);
+
+-- name: purge_part
+-- A part goes.
+delete from parts where document = :document and part = :part;
+
+-- name: purge_chunks
+-- Chunks of documents that are gone.
+delete from chunks
+where (document, ordinal) in (
+  select chunks.document, chunks.ordinal
+  from documents join chunks on chunks.document = documents.number
+  where documents.state = 'gone'
+  limit :limit
+)
+returning ordinal;
+
+-- name: purge_documents
+-- Documents that are gone and have nothing left.
+delete from documents
+where state = 'gone'
+  and not exists (select 1 from parts where parts.document = documents.number)
+  and not exists (select 1 from chunks where chunks.document = documents.number)
+returning number;
+
+-- name: any_gone
+-- A document that is gone and not removed yet.
+select number from documents where state = 'gone' limit 1;
+
+-- name: require_in_progress
+-- A file of a store still waits to be indexed.
+select id from objects
+where id = :id and kind = 'vector_store_file' and project = :project
+  and body ->> 'status' = 'in_progress';
+
+-- name: any_in_progress
+-- A file of a store that waits to be indexed.
+select id from objects
+where parent = :store_id and kind = 'vector_store_file' and body ->> 'status' = 'in_progress'
+limit 1;
 
 
 -- Migrations.

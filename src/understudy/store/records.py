@@ -4,6 +4,7 @@ Record and Statement are structs and not dataclasses: a page makes a hundred of 
 dataclass costs 1.5 us to make.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -96,3 +97,67 @@ class AnswerRow:
     created_at: float
     answer: bytes
     run_id: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class StoreFacts:
+    """The hot numbers of a vector store; `files` is how many have which status."""
+
+    last_active_at: float
+    size_bytes: int
+    files: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class IndexRow:
+    """What a search must know of a vector store. `embedding_model` is None before the first file
+    was indexed, and '' where there are no vectors."""
+
+    number: int
+    id: str
+    project: str
+    version: int
+    last_active_at: float
+    chunks: int
+    words: int
+    trust: float
+    size_bytes: int
+    embedding_model: str | None
+    dimensions: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class DocumentRow:
+    """A file in a store, as the index has it."""
+
+    number: int
+    store: int
+    file_id: str
+    state: Literal["building", "ready"]
+    attempts: int
+    parts: int
+    chunks: int
+    words: int
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class ReadyDocument:
+    """A document that searches may find; `attributes` is JSON."""
+
+    number: int
+    file_id: str
+    filename: str
+    attributes: str
+    parts: int
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkRow:
+    """A chunk: where it is in its document, and its text to the start of the next one."""
+
+    document: int
+    ordinal: int
+    start: int
+    stop: int
+    text: str

@@ -164,6 +164,9 @@ class _Writer:
         return outcome
 
     def _run(self, statement: Statement) -> list[Row]:
+        if statement.many is not None:
+            self._connection.executemany(self._queries[statement.query], statement.many)
+            return []
         before = 0 if statement.rows is None else self._connection.total_changes()
         rows = _rows(self._connection, self._queries[statement.query], statement.args)
         if statement.rows is not None:

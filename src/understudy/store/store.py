@@ -1,26 +1,43 @@
 """Store: the record in our words, over any Database."""
 
 import builtins  # `list` is a method of Store, so its annotations name the type in full.
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal, TypeAlias
 
 import msgspec
 
 from understudy import limits
 from understudy.store import Database, Row, Statement, UnknownCursor
-from understudy.store.records import AnswerRow, EventRow, Job, JournalRow, KeyRow, Record
+from understudy.store.records import (
+    AnswerRow,
+    ChunkRow,
+    DocumentRow,
+    EventRow,
+    IndexRow,
+    Job,
+    JournalRow,
+    KeyRow,
+    ReadyDocument,
+    Record,
+    StoreFacts,
+)
+from understudy.wire.vector_stores import FileCounts
 
 Order: TypeAlias = Literal["asc", "desc"]
 _Place: TypeAlias = tuple[float, int]  # (created_at, seq): the order key of every list.
 
 _FIRST: _Place = (-1e300, -(2**63))
 _LAST: _Place = (1e300, 2**63 - 1)
-# (is a run's messages only, direction) → statement.
-_LISTS: dict[tuple[bool, Order], str] = {
-    (False, "asc"): "list_asc",
-    (False, "desc"): "list_desc",
-    (True, "asc"): "list_run_messages_asc",
-    (True, "desc"): "list_run_messages_desc",
+
+
+# (which objects, direction) → statement.
+_LISTS: dict[tuple[str, Order], str] = {
+    ("all", "asc"): "list_asc",
+    ("all", "desc"): "list_desc",
+    ("of a run", "asc"): "list_run_messages_asc",
+    ("of a run", "desc"): "list_run_messages_desc",
+    ("filtered", "asc"): "list_filtered_asc",
+    ("filtered", "desc"): "list_filtered_desc",
 }
 
 
@@ -73,11 +90,14 @@ class Store:
         after: str | None,
         before: str | None,
         run_id: str | None = None,
+        where: Mapping[str, str] | None = None,
+        ids: Sequence[str] | None = None,
     ) -> tuple[builtins.list[Record], bool]:
         """A page of a parent's objects (None: objects without one), and whether more remain.
 
         With `before` alone the page is the one next to that cursor, still in the requested order,
-        and more remain on its far side (SPEC 5). `run_id` keeps only the messages of that run.
+        and more remain on its far side (SPEC 5). `run_id` keeps only the messages of that run,
+        `where` the objects with that `purpose` or `status`, `ids` the ones named.
         """
         assert run_id is None or kind == "message", "only messages are listed by run"
         scope = {"kind": kind, "project": project, "parent": parent or ""}
@@ -89,9 +109,16 @@ class Store:
         high_at, high_seq = high or _LAST
         bounds = {"low_at": low_at, "low_seq": low_seq, "high_at": high_at, "high_seq": high_seq}
         scan: Order = _reverse(order) if backwards else order
-        query = _LISTS[run_id is not None, scan]
-        args = {**scope, **bounds, "run_id": run_id, "limit": limit + 1}
-        rows = await self._database.fetch(query, args)
+        args: dict[str, object] = {**scope, **bounds, "limit": limit + 1}
+        which = "all"
+        if run_id is not None:
+            which = "of a run"
+            args["run_id"] = run_id
+        elif where or ids is not None:
+            which = "filtered"
+            args |= {"purpose": None, "status": None, "ids": None, **(where or {})}
+            args["ids"] = None if ids is None else _json(ids)
+        rows = await self._database.fetch(_LISTS[which, scan], args)
         page = [_record(row) for row in rows[:limit]]
         if backwards:
             page.reverse()
@@ -126,6 +153,25 @@ class Store:
         }
         [rows] = await self._database.commit([Statement("claim_jobs", args)])
         return sorted((_job(row) for row in rows), key=lambda job: (job.due_at, job.id))
+
+    async def claim_ingest(
+        self, *, owner: str, now: float, lease_until: float, free: int
+    ) -> builtins.list[Job]:
+        """Lease up to `free` stores whose files are to be indexed, shared between projects."""
+        args = {
+            "owner": owner,
+            "now": now,
+            "lease_until": lease_until,
+            "free": free,
+            "per_project": free,
+        }
+        [rows] = await self._database.commit([Statement("claim_ingest", args)])
+        return [_job(row) for row in rows]
+
+    async def next_ingest(self, now: float) -> float | None:
+        """When the first ingestion without a live lease wants a look."""
+        [(at,)] = await self._database.fetch("next_ingest", {"now": now})
+        return None if at is None else float(at)
 
     async def renew(
         self, *, owner: str, now: float, lease_until: float, held: Sequence[tuple[str, int]]
@@ -183,6 +229,95 @@ class Store:
         project, key, hash, created_at, answer, run_id = rows[0]
         return AnswerRow(project, key, hash, created_at, answer.encode(), run_id)
 
+    # Vector stores and their index.
+
+    async def store_facts(self, ids: Sequence[str]) -> dict[str, StoreFacts]:
+        """The hot numbers of these vector stores."""
+        facts: dict[str, StoreFacts] = {}
+        files: dict[str, dict[str, int]] = {}
+        for id, last_active_at, size_bytes, status, count in await self._database.fetch(
+            "store_facts", {"ids": _json(ids)}
+        ):
+            if status is not None:
+                files.setdefault(id, {})[status] = count
+            facts[id] = StoreFacts(last_active_at, size_bytes, files.get(id, {}))
+        return facts
+
+    async def store_counts(self, store_ids: Sequence[str]) -> dict[str, FileCounts]:
+        """How many files of these vector stores have which status."""
+        facts = await self.store_facts(store_ids)
+        return {id: file_counts(one.files) for id, one in facts.items()}
+
+    async def batch_counts(self, record_ids: Sequence[str]) -> FileCounts:
+        """How many of these places of files in stores have which status."""
+        rows = await self._database.fetch("count_statuses", {"ids": _json(record_ids)})
+        return file_counts({str(status): int(count) for status, count in rows})
+
+    async def indexes(self, project: str, store_ids: Sequence[str]) -> builtins.list[IndexRow]:
+        """What searches must know of these vector stores, as far as they exist."""
+        args = {"ids": _json(store_ids), "project": project}
+        return [IndexRow(*row) for row in await self._database.fetch("indexes", args)]
+
+    async def ready_documents(self, store: int) -> builtins.list[ReadyDocument]:
+        """The documents of a store that searches may find, by number."""
+        rows = await self._database.fetch("ready_documents", {"store": store})
+        return [ReadyDocument(*row) for row in rows]
+
+    async def document(self, project: str, store_id: str, file_id: str) -> DocumentRow | None:
+        """A file in a store, as the index has it."""
+        args = {"project": project, "store_id": store_id, "file_id": file_id}
+        rows = await self._database.fetch("document", args)
+        return DocumentRow(*rows[0]) if rows else None
+
+    async def file_names(
+        self, project: str, store_ids: Sequence[str], *, limit: int
+    ) -> tuple[builtins.list[str], int]:
+        """Names of files that searches of these stores may find, and how many files there are."""
+        args = {"project": project, "ids": _json(store_ids), "limit": limit}
+        rows = await self._database.fetch("file_names", args)
+        return [row[0] for row in rows], rows[0][1] if rows else 0
+
+    async def store_is_referenced(self, project: str, store_id: str, *, besides: str) -> bool:
+        """Whether an assistant or thread other than `besides` names this vector store."""
+        args = {"project": project, "store_id": store_id, "besides": besides}
+        return bool(await self._database.fetch("store_referenced", args))
+
+    async def postings(
+        self, stores: Sequence[int], terms: Sequence[str]
+    ) -> builtins.list[tuple[str, int, bytes]]:
+        """(term, document, packed postings) of terms, also of documents that are not ready."""
+        args = {"stores": _json(stores), "terms": _json(terms)}
+        return [(row[0], row[1], row[2]) for row in await self._database.fetch("postings", args)]
+
+    async def count_postings(self, stores: Sequence[int], terms: Sequence[str]) -> dict[str, int]:
+        """Term → bytes of its postings."""
+        args = {"stores": _json(stores), "terms": _json(terms)}
+        return dict(await self._database.fetch("count_postings", args))
+
+    async def vectors(self, documents: Sequence[int]) -> builtins.list[tuple[int, bytes, bytes]]:
+        """(document, owners, vectors) of these documents' parts, in order."""
+        rows = await self._database.fetch("vectors", {"documents": _json(documents)})
+        return [(row[0], row[1], row[2]) for row in rows]
+
+    async def chunk_texts(
+        self, stretches: Sequence[tuple[int, int, int]]
+    ) -> builtins.list[ChunkRow]:
+        """The chunks of these stretches: (document, first ordinal, last ordinal)."""
+        rows = await self._database.fetch("chunk_texts", {"stretches": _json(stretches)})
+        return [ChunkRow(*row) for row in rows]
+
+    async def text(
+        self, document: int, *, start: int, limit: int
+    ) -> builtins.list[tuple[int, str]]:
+        """(ordinal, text) of a document's chunks from an ordinal on; joined, they are its text."""
+        args = {"document": document, "from": start, "limit": limit}
+        return [(row[0], row[1]) for row in await self._database.fetch("text", args)]
+
+    async def gone_part(self) -> tuple[int, int, int] | None:
+        """(document, store, part) of something that waits to be removed."""
+        rows = await self._database.fetch("gone_part", {})
+        return (rows[0][0], rows[0][1], rows[0][2]) if rows else None
+
     async def ping(self) -> None:
         """Raises when the record cannot be written."""
         await self._database.commit([Statement("ping", {})])
@@ -200,6 +335,17 @@ class Store:
             raise UnknownCursor(cursor)
         created_at, seq = rows[0]
         return created_at, seq
+
+
+def file_counts(files: Mapping[str, int]) -> FileCounts:
+    """Status → how many, as the API shows it."""
+    return FileCounts(
+        in_progress=files.get("in_progress", 0),
+        completed=files.get("completed", 0),
+        failed=files.get("failed", 0),
+        cancelled=files.get("cancelled", 0),
+        total=sum(files.values()),
+    )
 
 
 def _reverse(order: Order) -> Order:

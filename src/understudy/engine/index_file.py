@@ -1,0 +1,263 @@
+"""One file into one vector store: read in a child process, embedded, committed part by part.
+
+The document's row says how many parts are in the index, so a worker that takes over reads the file
+again and goes on behind them: the same text gives the same parts. Only the commit of the last part
+makes anything visible.
+"""
+
+import asyncio
+import tempfile
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import aclosing, asynccontextmanager
+from pathlib import Path
+
+import msgspec
+
+from understudy import limits
+from understudy.blobs import BlobsUnavailable, NoBlob
+from understudy.engine.app import App
+from understudy.engine.embedding import Vectors, vectors_of
+from understudy.engine.record import decoded, private_of
+from understudy.machine import vector_store
+from understudy.machine.private import FilePrivate
+from understudy.search import EmbedderError
+from understudy.search.part import Part
+from understudy.search.unreadable import Unreadable
+from understudy.store import Conflict, Row, Statement, index_changes
+from understudy.store.records import DocumentRow, IndexRow, Record
+from understudy.wire.vector_stores import (
+    ErrorCode,
+    StaticChunking,
+    StaticChunkingStrategy,
+    VectorStoreFile,
+)
+
+Commit = Callable[..., Awaitable[list[list[Row]]]]
+Statements = tuple[Statement, ...]
+
+MISSING = "The content of the file is missing from the server's storage."
+TOO_MANY_DEATHS = "The server was stopped too often while it read the file."
+
+
+class Moved(Exception):
+    """The file is not in_progress any more: somebody detached, deleted or cancelled it."""
+
+
+class _Failed(Exception):
+    """The file cannot be indexed."""
+
+    def __init__(self, code: ErrorCode, message: str) -> None:
+        super().__init__(message)
+        self.code: ErrorCode = code
+        self.message = message
+
+
+class _Named(msgspec.Struct, frozen=True):
+    """What is needed of a file object here."""
+
+    filename: str
+
+
+class FileIndexing:
+    """The work on one file; `commit` writes under the lease of its store."""
+
+    def __init__(self, app: App, index: IndexRow, record: Record, commit: Commit) -> None:
+        self.app = app
+        self.index = index
+        self.record = record
+        self.project = record.project
+        self.commit = commit
+        self.file_id = decoded(record, VectorStoreFile).id
+        self.size_bytes = 0
+
+    async def run(self) -> None:
+        """Until the file is completed or failed. Raises Moved; whatever else is raised leaves the
+        file in_progress for the next worker."""
+        try:
+            await self._tried()
+        except _Failed as failure:
+            code, message = failure.code, failure.message
+            await self._settle(
+                lambda file: vector_store.failed(file, code=code, message=message),
+                index_changes.drop_document(
+                    self.index.id, self.file_id, project=self.project, now=self.app.world.now()
+                ),
+            )
+
+    async def _tried(self) -> None:
+        """Index the file; again when the embedder or the file store fails for a moment."""
+        for attempt in range(limits.INGEST_ATTEMPTS):
+            try:
+                await self._indexed()
+            except Unreadable as unreadable:
+                raise _Failed(unreadable.code, unreadable.message) from None
+            except NoBlob:
+                raise _Failed("server_error", MISSING) from None
+            except EmbedderError as error:
+                if not error.retryable or attempt == limits.INGEST_ATTEMPTS - 1:
+                    raise _Failed("server_error", error.message) from None
+            except BlobsUnavailable as away:
+                if attempt == limits.INGEST_ATTEMPTS - 1:
+                    raise _Failed("server_error", str(away)) from None
+            else:
+                return
+            await asyncio.sleep(limits.INGEST_BACKOFF_S * 2**attempt)
+
+    async def _indexed(self) -> None:
+        record = await self.app.store.get("file", self.project, self.file_id)
+        if record is None:
+            raise Moved
+        filename = decoded(record, _Named).filename
+        document = await self._document(filename)
+        if document.attempts > limits.INGEST_TAKEOVERS:
+            raise _Failed("server_error", TOO_MANY_DEATHS)
+        self.size_bytes = document.size_bytes
+        last: tuple[Part, Vectors] | None = None
+        async with (
+            self._spooled(private_of(record, FilePrivate)) as path,
+            aclosing(self._parts(path, filename, document.parts)) as parts,
+        ):
+            async for part in parts:
+                vectors = await vectors_of(self.app, self.index, part.texts)
+                if last is not None:
+                    await self._commit_part(document, *last)
+                last = (part, vectors)
+        final = self._part(document, *last) if last is not None else ()
+        await self._settle(
+            lambda file: vector_store.completed(file, usage_bytes=self.size_bytes),
+            final,
+            ready=document.number,
+        )
+
+    async def _document(self, filename: str) -> DocumentRow:
+        """The document to add to: what an earlier worker left, or a new one."""
+        found = await self.app.store.document(self.project, self.index.id, self.file_id)
+        if found is not None and found.state == "building":
+            await self.commit(index_changes.try_document(found.number))
+            return found
+        assert found is None, "a file that is ready is not in progress"
+        attributes = decoded(self.record, VectorStoreFile).attributes
+        [_, [(number,)]] = await self.commit(
+            self._still_there(),
+            index_changes.insert_document(
+                self.index.number,
+                self.file_id,
+                project=self.project,
+                attributes=msgspec.json.encode(attributes),
+                filename=filename,
+            ),
+        )
+        return DocumentRow(number, self.index.number, self.file_id, "building", 0, 0, 0, 0, 0)
+
+    def _still_there(self) -> Statement:
+        return index_changes.require_store_file(self.record.id, project=self.project)
+
+    def _parts(self, path: Path, filename: str, skip: int) -> AsyncGenerator[Part]:
+        sizes = _sizes(decoded(self.record, VectorStoreFile))
+        return self.app.readers.read(
+            path,
+            filename,
+            size_tokens=sizes.max_chunk_size_tokens,
+            overlap_tokens=sizes.chunk_overlap_tokens,
+            skip_parts=skip,
+            more_types=self.app.settings.search_more_types,
+        )
+
+    @asynccontextmanager
+    async def _spooled(self, private: FilePrivate) -> AsyncGenerator[Path]:
+        """The file's bytes in a local file, which the child process can read."""
+        with tempfile.TemporaryDirectory(prefix="understudy-") as folder:
+            path = Path(folder) / "content"
+            with path.open("wb") as spool:
+                for blob in private.blobs:
+                    async with aclosing(self.app.blobs.open(blob.key)) as pieces:
+                        async for piece in pieces:
+                            spool.write(piece)
+            yield path
+
+    async def _commit_part(self, document: DocumentRow, part: Part, vectors: Vectors) -> None:
+        try:
+            await self.commit(self._still_there(), *self._part(document, part, vectors))
+        except Conflict as conflict:
+            raise self._meaning(conflict) from conflict
+
+    def _part(self, document: DocumentRow, part: Part, vectors: Vectors) -> Statements:
+        """The statements that add a part; from now on it counts."""
+        ordinals = range(part.first, part.first + len(part.starts))
+        chunks = list(zip(ordinals, part.starts, part.stops, part.strides, strict=True))
+        size_bytes = sum(len(stride.encode()) for stride in part.strides) + len(vectors.data or b"")
+        self.size_bytes += size_bytes
+        statements = index_changes.insert_part(
+            self.index.number,
+            document.number,
+            part.number,
+            chunks=chunks,
+            words=sum(part.words),
+            trust=vectors.trust,
+            terms=part.terms,
+            terms_json=msgspec.json.encode(part.terms),
+            postings=part.postings,
+            owners=vectors.owners(part.first),
+            vectors=vectors.data,
+            size_bytes=size_bytes,
+        )
+        claimed = index_changes.claim_embedder(
+            self.index.number, model=vectors.model, dimensions=vectors.dimensions
+        )
+        return (*statements, claimed)
+
+    def _meaning(self, conflict: Conflict) -> Exception:
+        """Why a commit was refused, when it was not the lease."""
+        if conflict.what == "claim_embedder":
+            return _Failed(
+                "server_error",
+                "Another embedding model was used for other files of the vector store meanwhile.",
+            )
+        return Moved()
+
+    async def _settle(
+        self,
+        move: Callable[[VectorStoreFile], VectorStoreFile],
+        statements: Statements,
+        *,
+        ready: int | None = None,
+    ) -> None:
+        """The file's last commit. A client that changes its attributes meanwhile is not lost."""
+        record: Record | None = self.record
+        for _ in range(limits.MERGE_RETRIES):
+            record = await self.app.store.get("vector_store_file", self.project, self.record.id)
+            if record is None:
+                raise Moved
+            file = decoded(record, VectorStoreFile)
+            if file.status != "in_progress":
+                raise Moved
+            more: Statements = ()
+            if ready is not None:
+                attributes = msgspec.json.encode(file.attributes)
+                more = index_changes.ready_document(ready, attributes=attributes)
+            update = index_changes.update_store_file(
+                record.id,
+                project=self.project,
+                body=msgspec.json.encode(move(file)),
+                version=record.version,
+            )
+            try:
+                await self.commit(update, *statements, *more)
+            except Conflict as conflict:
+                if conflict.what == "update_object":
+                    continue
+                raise self._meaning(conflict) from conflict
+            self.app.bell.ring(f"store:{self.index.id}")
+            return
+        raise Moved
+
+
+def _sizes(file: VectorStoreFile) -> StaticChunking:
+    """How the file is cut."""
+    strategy = file.chunking_strategy
+    if isinstance(strategy, StaticChunkingStrategy):
+        return strategy.static
+    return StaticChunking(
+        max_chunk_size_tokens=limits.CHUNK_TOKENS,
+        chunk_overlap_tokens=limits.CHUNK_OVERLAP_TOKENS,
+    )

@@ -1,0 +1,175 @@
+"""Ingest: the files of a vector store become searchable, and what is gone is removed.
+
+One job per store looks at the store's files that are in_progress, oldest first. A file is read in
+a child process, which sends it part by part; each part is embedded and committed as it comes, so
+that memory stays flat and a worker that takes over goes on after the last part. The last part's
+commit makes the document ready and the file completed, so that a file is in the index once or not
+at all. One bad file fails alone, with a text that names what is wrong.
+
+A file that a client detached, deleted or cancelled meanwhile refuses the commit that would have
+changed it; what was built of it is gone then.
+"""
+
+import asyncio
+from collections.abc import Sequence
+
+import structlog
+
+from understudy import limits
+from understudy.engine.app import App
+from understudy.engine.index_file import FileIndexing, Moved
+from understudy.engine.lease import Interrupted, Lease, whole
+from understudy.store import Conflict, Row, Statement, Unavailable, changes, index_changes
+from understudy.store.records import IndexRow, Record
+
+_log = structlog.get_logger()
+
+
+class Stopped(Exception):
+    """The store is gone or another worker's: nothing may be written any more."""
+
+
+async def ingest(app: App, lease: Lease) -> None:
+    """Index the files of one vector store until none waits, or another store has its turn."""
+    try:
+        async with lease.interruptible(None):
+            await _Ingestion(app, lease).run()
+    except Interrupted as stop:
+        if stop.reason == "drain":
+            await _hand_over(app, lease)
+    except Stopped:
+        return
+
+
+async def _hand_over(app: App, lease: Lease) -> None:
+    """The server stops in good order: the next worker begins at once."""
+    handed = changes.hand_over_job(
+        lease.id, owner=lease.owner, fence=lease.fence, now=app.world.now()
+    )
+    try:
+        await app.store.commit(handed)
+    except (Conflict, Unavailable):
+        return
+
+
+class _Ingestion:
+    """One lease on a store's files."""
+
+    def __init__(self, app: App, lease: Lease) -> None:
+        self.app = app
+        self.lease = lease
+        self.store_id = lease.id
+        self.project = lease.project
+
+    async def run(self) -> None:
+        """Until the store has nothing more to index, or the slice of time is over."""
+        clock = self.app.world.monotonic
+        over_at = clock() + limits.INGEST_SLICE_S
+        while True:
+            index = await self._index()
+            page, _ = await self.app.store.list(
+                "vector_store_file",
+                self.project,
+                self.store_id,
+                limit=limits.INGEST_PAGE,
+                order="asc",
+                after=None,
+                before=None,
+                where={"status": "in_progress"},
+            )
+            if not page:
+                if await self._is_done():
+                    return
+                continue  # Files came meanwhile.
+            await self._files(index, page, over_at)
+            if clock() >= over_at and await self._others_wait():
+                rest = changes.rest_job(
+                    self.lease.id, fence=self.lease.fence, due_at=self.app.world.now()
+                )
+                await self.commit(rest)
+                return
+
+    async def _index(self) -> IndexRow:
+        found = await self.app.store.indexes(self.project, [self.store_id])
+        if not found:
+            raise Stopped  # The store was deleted, and its job with it.
+        return found[0]
+
+    async def _is_done(self) -> bool:
+        """The job goes, unless files came meanwhile."""
+        try:
+            await self.commit(
+                index_changes.all_ingested(self.store_id),
+                changes.delete_job(self.lease.id, fence=self.lease.fence),
+            )
+        except Conflict:
+            return False
+        return True
+
+    async def _others_wait(self) -> bool:
+        now = self.app.world.now()
+        due = await self.app.store.next_ingest(now)
+        return due is not None and due <= now
+
+    async def _files(self, index: IndexRow, page: Sequence[Record], over_at: float) -> None:
+        """Index these files, some at a time; none is begun when the time is over."""
+        waiting = list(reversed(page))
+        is_stopped = False
+
+        async def work() -> None:
+            nonlocal is_stopped
+            is_first = True
+            while waiting and (is_first or self.app.world.monotonic() < over_at):
+                is_first = False
+                record = waiting.pop()
+                try:
+                    await FileIndexing(self.app, index, record, self.commit).run()
+                except Moved:
+                    continue
+                except Stopped:
+                    is_stopped = True
+                    waiting.clear()
+
+        async with asyncio.TaskGroup() as group:
+            for _ in range(min(limits.INGEST_FILES_AT_ONCE, len(page))):
+                group.create_task(work())
+        if is_stopped:
+            raise Stopped
+
+    async def commit(self, *statements: Statement | tuple[Statement, ...]) -> list[list[Row]]:
+        """Commit under this lease, whole even when the work is interrupted meanwhile. Raises
+        Stopped when the lease is another worker's by now."""
+        hold = changes.hold_job(
+            self.lease.id, owner=self.lease.owner, fence=self.lease.fence, cancelled_ok=True
+        )
+        try:
+            rows = await whole(self.app.store.commit(hold, *statements))
+        except Conflict as conflict:
+            if conflict.what == "hold_job":
+                raise Stopped from conflict
+            raise
+        return rows[1:]
+
+
+async def clean_up(app: App, lease: Lease) -> None:
+    """Remove what is gone from the index, a bounded batch per commit."""
+    for _ in range(limits.CLEAN_UP_BATCHES):
+        part = await app.store.gone_part()
+        if part is not None:
+            document, store, number = part
+            await app.store.commit(index_changes.purge_part(store, document, number))
+            continue
+        [removed] = await app.store.commit(index_changes.purge_chunks(limit=limits.CLEAN_UP_CHUNKS))
+        if removed:
+            continue
+        try:
+            await app.store.commit(
+                index_changes.purge_documents(),
+                index_changes.all_removed(),
+                changes.delete_job(lease.id, fence=lease.fence),
+            )
+        except Conflict:
+            continue  # More is gone meanwhile.
+        return
+    again = app.world.now()
+    await app.store.commit(changes.rest_job(lease.id, fence=lease.fence, due_at=again))

@@ -1,0 +1,223 @@
+"""Search: what vector stores have to say to some queries.
+
+Each query is answered by keywords and, where the stores have vectors, by meaning; both sides are
+made one (search/rank.py), and of several queries each chunk keeps its best score. Several stores
+are searched as if they were one. The arithmetic runs in a thread, so that the loop goes on.
+"""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from understudy import limits
+from understudy.engine.app import App
+from understudy.engine.embedding import embedded_queries
+from understudy.engine.index import View
+from understudy.machine.vector_store import Predicate, predicate
+from understudy.search import rank
+from understudy.search.part import POSTING
+from understudy.search.rank import Passage, Ranked
+from understudy.search.words import words
+from understudy.store.records import ChunkRow
+from understudy.wire.vector_stores import Attribute, Filter
+
+Numbers = NDArray[np.int64]
+Postings = list[tuple[str, int, bytes]]
+
+# Neighbours share at most half of a chunk, so a chunk ends in the second row behind its own.
+_BEHIND = 2
+
+
+@dataclass(frozen=True)
+class Found:
+    """A passage of a file that fits a search."""
+
+    file_id: str
+    file_name: str
+    score: float
+    text: str
+    attributes: Mapping[str, Attribute]
+
+
+async def found(
+    app: App,
+    project: str,
+    store_ids: Sequence[str],
+    queries: Sequence[str],
+    *,
+    limit: int,
+    score_threshold: float = 0.0,
+    filters: Filter | None = None,
+) -> list[Found]:
+    """The passages that fit the queries best, best first, at most `limit`.
+
+    Stores that do not exist are empty. Raises EmbedderError where the queries cannot be embedded.
+    """
+    views = await app.index.views(project, store_ids)
+    documents = _sorted([view.numbers for view in views])
+    if not len(documents):
+        return []
+    allowed = None if filters is None else _allowed(views, predicate(filters))
+    by_words = await _by_words(app, views, queries, documents, allowed)
+    by_meaning = await _by_meaning(app, views, queries, documents, allowed)
+    rankings = [
+        rank.fuse(keyword, dense, weight)
+        for keyword, (dense, weight) in zip(by_words, by_meaning, strict=True)
+    ]
+    ranked = rank.together(rankings)
+    return await _passages(app, views, ranked, limit, score_threshold)
+
+
+def _sorted(arrays: Sequence[Numbers]) -> Numbers:
+    return np.sort(np.concatenate(arrays)) if arrays else np.empty(0, np.int64)
+
+
+def _allowed(views: Sequence[View], keeps: Predicate) -> Numbers:
+    """The documents that a filter keeps."""
+    return _sorted(
+        [
+            view.numbers[[keeps(attributes) for attributes in view.attributes]]
+            for view in views
+            if view.documents
+        ]
+    )
+
+
+async def _by_words(
+    app: App,
+    views: Sequence[View],
+    queries: Sequence[str],
+    documents: Numbers,
+    allowed: Numbers | None,
+) -> list[Ranked]:
+    """Of each query the ranking by its words."""
+    terms = [words(query) for query in queries]
+    stores = [view.row.number for view in views]
+    chunks = sum(view.row.chunks for view in views)
+    length = sum(view.row.words for view in views)
+    distinct = sorted({term for query in terms for term in query})
+    wanted = set(distinct)
+    if chunks * len(distinct) > limits.POSTINGS_READ:
+        sizes = await app.store.count_postings(stores, distinct)
+        counts = {term: size // POSTING.itemsize for term, size in sizes.items()}
+        for query in terms:
+            frequencies = {term: counts[term] for term in query if term in counts}
+            kept = rank.pruned(frequencies, chunks)
+            wanted -= set(frequencies) - set(kept)
+    rows = await app.store.postings(stores, sorted(wanted))
+
+    def ranked() -> list[Ranked]:
+        return [
+            rank.keyword(
+                rows if len(terms) == 1 else _of(rows, query),
+                chunks=chunks,
+                words=length,
+                documents=documents,
+                allowed=allowed,
+                terms=[term for term in query if term in wanted],
+            )
+            for query in terms
+        ]
+
+    return await asyncio.to_thread(ranked)
+
+
+def _of(rows: Postings, terms: Sequence[str]) -> Postings:
+    """The postings of one query's terms."""
+    mine = set(terms)
+    return [row for row in rows if row[0] in mine]
+
+
+async def _by_meaning(
+    app: App,
+    views: Sequence[View],
+    queries: Sequence[str],
+    documents: Numbers,
+    allowed: Numbers | None,
+) -> list[tuple[Ranked | None, float]]:
+    """Of each query the ranking by meaning, and how much it weighs beside the words."""
+    nothing: list[tuple[Ranked | None, float]] = [(None, 0.0) for _ in queries]
+    for view in views:
+        embedded = await embedded_queries(app, view.row, queries)
+        if embedded is None:
+            continue
+        weights = [rank.dense_weight(float(trust), view.row) for trust in embedded.trust]
+        async for matrix, keys in app.index.vectors(view):
+            parts = await asyncio.to_thread(
+                rank.dense, matrix, keys, embedded.vectors, documents=documents, allowed=allowed
+            )
+            nothing = [
+                (_joined(old, new), max(weight, old_weight))
+                for (old, old_weight), new, weight in zip(nothing, parts, weights, strict=True)
+            ]
+    return nothing
+
+
+def _joined(old: Ranked | None, new: Ranked) -> Ranked:
+    return new if old is None else rank.together([old, new])
+
+
+async def _passages(
+    app: App, views: Sequence[View], ranked: Ranked, limit: int, score_threshold: float
+) -> list[Found]:
+    """The best passages with their texts; neighbours that overlap are one."""
+    enough = ranked.scores >= score_threshold
+    merged = rank.merged(Ranked(ranked.keys[enough], ranked.scores[enough]), limit=limit)
+    rows = await app.store.chunk_texts(
+        [(one.document, one.first, one.last + _BEHIND) for one in merged]
+    )
+    return _texts(views, merged, rows)
+
+
+def _texts(
+    views: Sequence[View], passages: Sequence[Passage], rows: Sequence[ChunkRow]
+) -> list[Found]:
+    """Passages whose document went meanwhile are left out."""
+    by_place = {(row.document, row.ordinal): row for row in rows}
+    results = []
+    for passage in passages:
+        document = next(
+            view.by_number[passage.document] for view in views if passage.document in view.by_number
+        )
+        text = _text(passage, by_place)
+        if text is not None:
+            attributes = msgspec.json.decode(document.attributes, type=dict[str, Attribute])
+            results.append(
+                Found(document.file_id, document.filename, passage.score, text, attributes)
+            )
+    return results
+
+
+def _text(passage: Passage, by_place: Mapping[tuple[int, int], ChunkRow]) -> str | None:
+    """The text from the first chunk's start to the last one's stop: a row ends where the next
+    chunk starts, so the last chunk may go on in the rows behind it."""
+    first = by_place.get((passage.document, passage.first))
+    last = by_place.get((passage.document, passage.last))
+    if first is None or last is None:
+        return None
+    pieces = []
+    for ordinal in range(passage.first, passage.last + 1 + _BEHIND):
+        row = by_place.get((passage.document, ordinal))
+        if row is None or row.start >= last.stop:
+            break
+        pieces.append(row.text)
+    return "".join(pieces)[: last.stop - first.start]
+
+
+async def found_for_run(
+    app: App,
+    project: str,
+    store_ids: Sequence[str],
+    queries: Sequence[str],
+    *,
+    limit: int,
+    score_threshold: float = 0.0,
+) -> list[Found]:
+    """What a run's file_search finds; its stores were used by that."""
+    return await found(
+        app, project, store_ids, queries, limit=limit, score_threshold=score_threshold
+    )

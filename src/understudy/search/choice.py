@@ -1,0 +1,82 @@
+"""Which embedder a server has: one that was named, none, or (auto) the provider's, once it answers.
+
+With auto the provider is asked when an embedder is first needed. It is asked for one vector; the
+model is the first it lists whose name says that it embeds. While it has none, searches are by
+keywords, and it is asked again after a while.
+"""
+
+from collections.abc import Awaitable, Callable, Sequence
+
+import structlog
+
+from understudy import limits
+from understudy.search import Embedder, EmbedderError
+
+_log = structlog.get_logger("search")
+
+# Model name → an embedder that asks the provider for it.
+AtProvider = Callable[[str], Embedder]
+Listed = Callable[[], Awaitable[Sequence[str]]]
+
+# The rehearsal provider's hashes know nothing of meaning: they are used only when named.
+_NOT_AUTOMATIC = "rehearsal-embedding"
+_USUAL = "text-embedding-3-small"
+
+
+class Embedders:
+    """The choice of an embedder; `named` or, without one, whatever `find` finds."""
+
+    def __init__(
+        self,
+        named: Embedder | None = None,
+        *,
+        find: Callable[[], Awaitable[Embedder | None]] | None = None,
+        monotonic: Callable[[], float],
+    ) -> None:
+        self._chosen = named
+        self._find = find if named is None else None
+        self._monotonic = monotonic
+        self._ask_at = float("-inf")
+
+    async def current(self) -> Embedder | None:
+        """The embedder, or None where searches are by keywords alone."""
+        if self._find is None or self._chosen is not None or self._monotonic() < self._ask_at:
+            return self._chosen
+        self._ask_at = self._monotonic() + limits.EMBEDDER_PAUSE_S
+        self._chosen = await self._find()
+        if self._chosen is not None:
+            _log.info("embedder_found", model=self._chosen.name)
+        return self._chosen
+
+    @property
+    def state(self) -> str:
+        """What searches stand on, in words."""
+        if self._chosen is not None:
+            return f"keywords and vectors of {self._chosen.name}"
+        if self._find is not None:
+            return "keywords only; the provider was not found to embed so far"
+        return "keywords only"
+
+    async def close(self) -> None:
+        """Let go of the embedder."""
+        if self._chosen is not None:
+            await self._chosen.close()
+
+
+def at_provider(listed: Listed, embedder: AtProvider) -> Callable[[], Awaitable[Embedder | None]]:
+    """How `auto` finds an embedder: ask the provider which models it has, and for one vector."""
+
+    async def find() -> Embedder | None:
+        names = [name for name in await listed() if name != _NOT_AUTOMATIC]
+        embedding = [name for name in names if "embed" in name.lower()]
+        name = _USUAL if _USUAL in embedding or not embedding else embedding[0]
+        found = embedder(name)
+        try:
+            await found.embed(["A first question."], is_query=True)
+        except EmbedderError as error:
+            _log.info("embedder_not_found", model=name, reason=error.message)
+            await found.close()
+            return None
+        return found
+
+    return find
