@@ -2,7 +2,17 @@
 
 import importlib
 
-NOUNS = ("assistants", "threads", "messages", "runs", "steps", "models")
+NOUNS = (
+    "assistants",
+    "threads",
+    "messages",
+    "runs",
+    "steps",
+    "models",
+    "vector_stores",
+    "vector_store_files",
+    "file_batches",
+)
 
 
 def load_nouns() -> None:

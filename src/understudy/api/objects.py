@@ -26,6 +26,7 @@ CURSOR_PREFIXES = {
     "message": "msg",
     "run": "run",
     "step": "step",
+    "vector_store": "vs",
 }
 
 

@@ -39,6 +39,9 @@ ID_PREFIXES = {
     "message_id": "msg",
     "run_id": "run",
     "step_id": "step",
+    "vector_store_id": "vs",
+    "batch_id": "vsfb",
+    "file_id": "file",
 }
 
 

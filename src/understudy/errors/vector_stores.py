@@ -39,8 +39,3 @@ def filter_too_long(param: str, limit: int, count: int) -> ApiError:
         f"Invalid '{param}': too many comparisons. Expected at most {limit}, "
         f"but got {count} instead.",
     )
-
-
-def cannot_cancel_batch(status: str) -> ApiError:
-    """A cancel for a batch that is over."""
-    return ApiError(400, f"Cannot cancel vector store file batch with status '{status}'.")
