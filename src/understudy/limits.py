@@ -95,6 +95,7 @@ SEARCH_BUDGET_TOKENS = 16_000  # SPEC 10.1 [G]: of one search's results, as the 
 SEARCH_BUDGET_TOKENS_SMALL = 4_000  # The same for gpt-3.5.
 SEARCH_FILE_NAMES = 50  # Named in the tool's description; every turn sends them.
 SEARCH_FILE_NAME_CHARS = 120  # Of one of them.
+STORE_POLL_S = 1.0  # The safety net under the bell of that wait.
 THREAD_STORE_WAIT_S = 60.0  # A run waits this long for files that its thread just got.
 
 # The model seam.
@@ -132,6 +133,7 @@ BUSY_TIMEOUT_MS = 5_000  # Only a checkpoint or a backup tool can hold the file 
 CLAIM_URGENT = 100  # Expired or cancelled jobs taken per claim, whatever the free slots.
 DELETE_BATCH = 500  # Children removed per background step.
 FREE_BYTES_FLOOR = 64 * 1024 * 1024
+FREE_BYTES_FOR_BLOBS = 2 * FREE_BYTES_FLOOR  # Files stop growing before the record must.
 
 # Blobs and files.
 BLOB_PIECE_BYTES = 1024 * 1024  # Of one read; a slow client holds one piece.
@@ -150,6 +152,7 @@ FILES_LIST_MAX = 10_000  # Default and maximum of the list of files.
 FILENAME_CHARS = 1_024  # Four times what a folder takes.
 FORM_TOTAL_S = BLOB_CLAIM_S - 300  # Of a form, however steadily it trickles in.
 FORM_PARTS = 64  # Ours have five.
+FORM_BOUNDARY_BYTES = 200  # RFC 2046 allows 70.
 FORM_HEADERS = 16  # Of a part; there are three in use.
 FORM_HEADER_BYTES = 16 * 1024  # The longest name, percent-encoded, and its frame.
 FORM_TEXT_BYTES = 256 * 1024  # All fields that are no file, together.
@@ -170,6 +173,9 @@ EMBEDDER_PAUSE_S = 60.0  # Between two looks for an embedding model at the provi
 VIEWS_CACHED = 1_000  # Stores whose list of documents is kept in memory.
 VECTOR_CACHE_BYTES = 512 * 1024 * 1024  # Vectors kept in memory, of all stores together.
 VECTOR_READ_PARTS = 64  # Parts read from the record at once.
+RERANK_S = 30.0  # The most that a search waits for its reranker.
+RERANK_BYTES = 4 * 1024 * 1024  # Of a reranker's answer: some echo the texts.
+RERANKED = 50  # Passages shown to the reranker, at least; more where more results are wanted.
 CONTENT_CHUNKS = 1_000  # Rows of a file's text that are read at once.
 REWRITTEN_QUERIES = 3  # More would be a search for something else.
 REWRITTEN_CHARS = 4_096  # Of a model's answer that should be three lines.
@@ -215,6 +221,8 @@ DETECTED_BYTES = 64 * 1024  # As much of a text that is no UTF-8 is looked at to
 TEXT_BYTES = 64 * 1024 * 1024  # Of a text file: three times 5,000,000 tokens of English.
 PARSED_TEXT_CHARS = 40_000_000  # Of any file's text; 5,000,000 tokens are some 22,000,000.
 FILE_TOKENS = 5_000_000  # SPEC 7.6.
+SAMPLED_PIECES = 32  # Of a long text that are counted, spread over all of it.
+SAMPLED_SHARE = 0.75  # Of the tokens allowed: a sample that promises fewer is believed.
 ARCHIVE_ENTRIES = 10_000  # Of an office file; one with 1,000 pictures has some 3,000.
 ARCHIVE_DIRECTORY_BYTES = 4 * 1024 * 1024  # The list of these entries.
 UNPACKED_BYTES = 200 * 1024 * 1024  # Of all that is read of an office file (DECISIONS).

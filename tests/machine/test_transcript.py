@@ -6,10 +6,11 @@ import pytest
 from msgspec import UNSET
 from msgspec.structs import replace
 
-from tests.machine.play import ALL_TOOLS, FUNCTIONS, NOW, Play
+from tests.machine.play import FUNCTIONS, NOW, Play
 from understudy.machine import transcript
 from understudy.machine.message import message_private, text_content, user_message
 from understudy.machine.private import Call, MessagePrivate, RunPrivate, StepPrivate
+from understudy.machine.toolbox import Searchable
 from understudy.machine.transcript import Done, Files, Stored, Window
 from understudy.wire.chat import ChatImageUrl, ChatMessage, ChatText
 from understudy.wire.messages import (
@@ -43,7 +44,6 @@ from understudy.wire.steps import (
 from understudy.wire.tools import (
     ChooseFileSearch,
     ChooseFunction,
-    FileSearchResources,
     FileSearchTool,
     FunctionDefinition,
     FunctionName,
@@ -51,7 +51,6 @@ from understudy.wire.tools import (
     JsonSchema,
     JsonSchemaFormat,
     Tool,
-    ToolResources,
 )
 
 
@@ -350,20 +349,21 @@ def test_built_in_tools_get_names_that_no_function_has() -> None:
         FunctionTool(function=FunctionDefinition(name="file_search", description=None)),
         FileSearchTool(),
     ]
-    searchable = ToolResources(file_search=FileSearchResources(vector_store_ids=["vs_1"]))
-    run = run_of(clash, tool_choice=ChooseFileSearch(), tool_resources=searchable)
-    made = request(run, [])
+    run = run_of(clash, tool_choice=ChooseFileSearch())
+    made = request(run, [], files=Files(searchable=Searchable()))
     assert [tool.function.name for tool in made.tools] == ["file_search", "builtin_file_search"]
     assert made.tool_choice["function"]["name"] == "builtin_file_search"
 
 
 def test_file_search_is_offered_only_where_there_is_something_to_search() -> None:
-    made = request(run_of([*ALL_TOOLS, FileSearchTool()]), [])
-    assert [tool.function.name for tool in made.tools] == [
-        "get_weather",
-        "get_time",
-        "code_interpreter",
-    ]
+    run = run_of([*FUNCTIONS, FileSearchTool()], tool_choice=ChooseFileSearch())
+    without = request(run, [])
+    assert [tool.function.name for tool in without.tools] == ["get_weather", "get_time"]
+    assert without.tool_choice is UNSET, "what is not offered cannot be forced"
+    made = request(run, [], files=Files(searchable=Searchable(["a.md"], 1)))
+    assert [tool.function.name for tool in made.tools][2:] == ["file_search"]
+    assert made.tools[2].function.description.endswith("The files: a.md.")
+    assert made.tool_choice == {"type": "function", "function": {"name": "file_search"}}
 
 
 def test_defaults_are_left_to_the_provider() -> None:

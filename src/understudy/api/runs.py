@@ -43,7 +43,7 @@ async def create_run(
     if call.replayed_stream is not None:
         return _replayed(call, call.replayed_stream)
     await objects.require(call, "thread", thread_id)
-    move = await _begin(call, body, thread_id)
+    move = await _begin(call, body, thread_id, include)
     bodies = given(body.additional_messages, [])
     now = call.app.world.now()
     more: list[Statement] = [messages.grown(call, thread_id, len(bodies))]
@@ -54,7 +54,9 @@ async def create_run(
 
 
 @operation("POST", "/threads/runs", tag=TAG, beta=True)
-async def create_thread_and_run(call: Call, body: CreateThreadAndRun) -> Run | Stream:
+async def create_thread_and_run(
+    call: Call, body: CreateThreadAndRun, include: list[str]
+) -> Run | Stream:
     """Create a thread and run it, in one request.
 
     If any part is wrong, neither exists.
@@ -65,13 +67,15 @@ async def create_thread_and_run(call: Call, body: CreateThreadAndRun) -> Run | S
         call, given(body.thread, CreateThread()), param="thread."
     )
     await tool_resources.check_references(call, given(body.tool_resources, ToolResources()))
-    move = await _begin(call, body, thread.id)
+    move = await _begin(call, body, thread.id, include)
     created = Event(name="thread.created", data=thread)
     launch = launch_new(call.app, call.project, move, before=[created])
     return await _launch(call, launch, more, streams=body.stream is True)
 
 
-async def _begin(call: Call, body: CreateRun | CreateThreadAndRun, thread_id: str) -> Move:
+async def _begin(
+    call: Call, body: CreateRun | CreateThreadAndRun, thread_id: str, include: list[str]
+) -> Move:
     """The queued run; its assistant must exist, and a forced tool must be one of its tools."""
     loaded = await objects.load(call, "assistant", body.assistant_id, Assistant)
     move = begin(
@@ -81,6 +85,7 @@ async def _begin(call: Call, body: CreateRun | CreateThreadAndRun, thread_id: st
         thread_id=thread_id,
         now=int(call.app.world.now()),
         ttl_s=call.app.settings.run_ttl_s,
+        include_content=bool(include),
     )
     check_tool_choice(move.state.run.tool_choice, move.state.run.tools)
     return move

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from understudy import limits
 from understudy.engine import frames
+from understudy.machine.citations import Citations
 from understudy.machine.deltas import Said, TooMuch, Turn
 from understudy.machine.happenings import Happening, ModelFailed, Move
 from understudy.model import SORRY, ModelError
@@ -20,6 +21,7 @@ from understudy.wire.runs import Usage
 
 if TYPE_CHECKING:
     from understudy.engine.drive import Driver
+    from understudy.engine.history import Question
 
 
 class Shrink(Exception):
@@ -31,9 +33,7 @@ def journal_key(turn: int) -> str:
     return f"llm:{turn + 1}"
 
 
-async def make(
-    driver: Driver, pending: Move | None, request: ChatRequest, prompt_tokens: int
-) -> Move:
+async def make(driver: Driver, pending: Move | None, question: Question) -> Move:
     """Call the model and show what it says; the move that the turn ends in.
 
     `pending` led here and is not committed yet. It is committed together with the journal's
@@ -50,9 +50,14 @@ async def make(
         else:
             await _start(driver, pending, key, attempt)
             pending = None
-        driver.turn = Turn(state.run, prompt_tokens=prompt_tokens, new_id=driver.new_id)
+        driver.turn = Turn(
+            state.run,
+            prompt_tokens=question.prompt_tokens,
+            new_id=driver.new_id,
+            citations=None if question.sources is None else Citations(question.sources),
+        )
         try:
-            await _stream(driver, request, f"{driver.lease.id}:{key}:{attempt}", pending)
+            await _stream(driver, question.request, f"{driver.lease.id}:{key}:{attempt}", pending)
         except ModelError as error:
             pending = None
             driver.ending.append(_end(driver, key, attempt, error.message))

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import structlog
 
 from understudy import limits
-from understudy.engine import call, history, record
+from understudy.engine import call, file_search, history, record
 from understudy.engine.app import App
 from understudy.engine.lease import Interrupted, Lease, whole
 from understudy.engine.log import LiveLog
@@ -40,7 +40,7 @@ from understudy.machine.happenings import (
 )
 from understudy.machine.run import ACTIVE, apply
 from understudy.model import SORRY
-from understudy.store import Conflict, Statement, Unavailable, changes
+from understudy.store import Conflict, Statement, Unavailable, changes, index_changes
 from understudy.wire.events import STREAM_ENDS
 from understudy.wire.messages import Content
 from understudy.wire.runs import Usage
@@ -164,21 +164,41 @@ class Driver:
             # The request is made from the record, so what this move adds to it comes first.
             await self.commit(move)
             pending = None
+        try:
+            reach = await file_search.reach(self.app, self.lease.project, move.state.run)
+        except file_search.StoreExpired as expired:
+            await self.commit(pending)
+            return self.apply(ModelFailed(now=self.now, code="server_error", message=str(expired)))
+        if reach is not None and move.state.private.turn == 0:
+            pending = await self._prepare(reach, pending)
         for _ in range(limits.MODEL_ATTEMPTS):
             try:
-                request, prompt_tokens = await history.next_request(
+                question = await history.next_question(
                     self.app,
                     self.lease.project,
                     move.state,
+                    reach,
                     context_tokens=self._window(move.state),
                 )
-                return await call.make(self, pending, request, prompt_tokens)
+                return await call.make(self, pending, question)
             except history.NoBudget as none:
                 await self.commit(pending)
                 return self.apply(BudgetExhausted(now=self.now, budget=none.budget))
             except call.Shrink:
                 pending = None
         return self.apply(ModelFailed(now=self.now, code="server_error", message=TOO_LONG))
+
+    async def _prepare(self, reach: file_search.Reach, pending: Move | None) -> Move | None:
+        """Before a run's first turn: its stores count as used, and files that the thread just got
+        are waited for. What led here is committed before the wait; None when it was."""
+        now = self.app.world.now()
+        self.ending += [index_changes.touch_store(id, now=now) for id in reach.store_ids]
+        if not reach.unsettled:
+            return pending
+        await self.commit(pending)
+        async with self.lease.interruptible(self.time_left_s):
+            await file_search.wait_for_files(self.app, reach.unsettled)
+        return None
 
     def _window(self, state: State) -> int | None:
         return self.app.worker.context_tokens.get(state.run.model)
@@ -188,7 +208,8 @@ class Driver:
         names = toolbox.built_in(self.state.run.tools)
         try:
             async with self.lease.interruptible(self.time_left_s):
-                answer = await TOOLS[names[next.call.name]](self.app, self.state.run, next.call)
+                run_call = TOOLS[names[next.call.name]]
+                answer = await run_call(self.app, self.lease.project, self.state.run, next.call)
         except ToolOff as off:
             return self.apply(ToolFailed(now=self.now, message=str(off)))
         return self.apply(ToolRan(now=self.now, call=answer, spare_id=self.new_id("step")))

@@ -1,16 +1,22 @@
 """History: the chat request of a run's next turn, read from the store no further than needed."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 import msgspec
 
+from understudy.engine import file_search
 from understudy.engine.app import App
+from understudy.engine.file_search import Reach
 from understudy.engine.record import decoded, private_of
-from understudy.machine import transcript
+from understudy.machine import citations, tokens, toolbox, transcript
+from understudy.machine.citations import Sources
 from understudy.machine.happenings import State
 from understudy.machine.private import MessagePrivate, StepPrivate
 from understudy.machine.transcript import Done, Files, Stored, Window
 from understudy.settings import context_tokens_of
 from understudy.store.records import Record
-from understudy.wire.chat import ChatMessage, ChatRequest
+from understudy.wire.chat import ChatRequest
 from understudy.wire.messages import Message
 from understudy.wire.steps import MessageCreationDetails, Step
 
@@ -25,19 +31,37 @@ class NoBudget(Exception):
         self.budget = budget
 
 
-async def next_request(
-    app: App, project: str, state: State, *, context_tokens: int | None = None
-) -> tuple[ChatRequest, int]:
-    """The next turn's request and its size in tokens. Raises NoBudget.
+@dataclass(frozen=True)
+class Question:
+    """What the model is asked: the request, its size, and what the answer may cite; None for a
+    run without file_search, whose text is not looked at."""
 
-    `context_tokens` is the model's window where the provider named it.
+    request: ChatRequest
+    prompt_tokens: int
+    sources: Sources | None
+
+
+async def next_question(
+    app: App,
+    project: str,
+    state: State,
+    reach: Reach | None,
+    *,
+    context_tokens: int | None = None,
+) -> Question:
+    """The next turn's request. Raises NoBudget.
+
+    `reach` is what the run may search; `context_tokens` is the model's window where the provider
+    named it.
     """
     run, private = state.run, state.private
     spent = transcript.exhausted(run, private)
     if spent is not None:
         raise NoBudget(spent)
-    own = await _own(app, project, state)
-    own_tokens = transcript.own_tokens(own)
+    done = await _done(app, project, state)
+    own = transcript.own_turns(await _messages(app, project, done), done)
+    searchable = await file_search.searchable(app, project, reach)
+    own_tokens = transcript.own_tokens(own) + _size(searchable)
     window_tokens = context_tokens or context_tokens_of(app.settings, run.model)
     budget = transcript.prompt_budget(run, private, own_tokens, window_tokens)
     window = Window(budget=budget, last=transcript.last_messages(run))
@@ -49,19 +73,25 @@ async def next_request(
         # Nothing fits the model's window; the provider decides about the newest message.
         history = await _newest(app, project, state)
     model = await app.model.resolve(run.model)
-    files = await _files(app, project, history)
+    files = Files(names=await _names(app, project, history), searchable=searchable)
     request = transcript.chat_request(
         run, private, history=history, own=own, files=files, model=model
     )
-    return request, budget - window.budget + private.fixed_tokens + own_tokens
+    size = budget - window.budget + private.fixed_tokens + own_tokens
+    sources = None if reach is None else citations.sources(one.step for one in done)
+    return Question(request, size, sources)
 
 
-async def _own(app: App, project: str, state: State) -> list[ChatMessage]:
-    """What the run said and did in earlier turns. The first turn needs no read."""
-    if state.private.turn == 0:
-        return []
+def _size(searchable: toolbox.Searchable | None) -> int:
+    """The size of the file names; that of the tool itself is among the run's fixed tokens."""
+    return 0 if searchable is None else tokens.count(toolbox.listing(searchable))
+
+
+async def _done(app: App, project: str, state: State) -> list[Done]:
+    """The steps of earlier turns, oldest first. The first turn needs no read."""
     done: list[Done] = []
-    messages: dict[str, Message] = {}
+    if state.private.turn == 0:
+        return done
     after = None
     while True:
         page, has_more = await app.store.list(
@@ -69,17 +99,22 @@ async def _own(app: App, project: str, state: State) -> list[ChatMessage]:
         )
         done += [Done(decoded(one, Step), private_of(one, StepPrivate)) for one in page]
         if not has_more:
-            break
+            return done
         after = page[-1].id
+
+
+async def _messages(app: App, project: str, done: Sequence[Done]) -> dict[str, Message]:
+    """The messages that these steps made."""
     details = [one.step.step_details for one in done]
     ids = [
         one.message_creation.message_id
         for one in details
         if isinstance(one, MessageCreationDetails)
     ]
-    for record in await app.store.get_many("message", project, ids):
-        messages[record.id] = decoded(record, Message)
-    return transcript.own_turns(messages, done)
+    if not ids:
+        return {}
+    records = await app.store.get_many("message", project, ids)
+    return {record.id: decoded(record, Message) for record in records}
 
 
 async def _read(app: App, project: str, state: State, window: Window) -> bool:
@@ -120,15 +155,12 @@ async def _newest(app: App, project: str, state: State) -> list[Message]:
     return [_stored(record).message for record in page]
 
 
-async def _files(app: App, project: str, history: list[Message]) -> Files:
+async def _names(app: App, project: str, history: list[Message]) -> dict[str, str]:
     """The names of attached files."""
     ids = sorted({one.file_id for message in history for one in message.attachments})
     if not ids:
-        return Files()
-    names = {}
-    for record in await app.store.get_many("file", project, ids):
-        names[record.id] = _name(record)
-    return Files(names=names)
+        return {}
+    return {record.id: _name(record) for record in await app.store.get_many("file", project, ids)}
 
 
 def _name(record: Record) -> str:

@@ -4,26 +4,28 @@ from collections.abc import Iterable
 from typing import Any, TypeVar
 
 import msgspec
+from msgspec import UNSET
 from msgspec.structs import replace
 
 from understudy.engine import frames
 from understudy.machine.happenings import Move, State, Write
-from understudy.machine.message import text_content
 from understudy.machine.private import RunPrivate, StepPrivate
 from understudy.store import Statement, changes
 from understudy.store.records import Record
 from understudy.store.store import Store
+from understudy.wire.base import given
 from understudy.wire.messages import (
     Content,
     ContentDelta,
-    ImageFile,
     ImageFileContent,
     ImageFileContentDelta,
     Message,
     MessageDelta,
     RefusalContent,
     RefusalContentDelta,
+    TextContent,
     TextContentDelta,
+    TextValue,
 )
 from understudy.wire.runs import Run
 from understudy.wire.steps import Step
@@ -156,7 +158,7 @@ async def partial_content(store: Store, state: State) -> list[Content]:
     if state.message is None:
         return []
     message_id = state.message.id
-    parts: dict[int, tuple[str, list[str]]] = {}
+    parts: dict[int, list[ContentDelta]] = {}
     for row in await store.events(state.run.id, (0, 0)):
         if row.kind != "delta":
             continue
@@ -167,27 +169,23 @@ async def partial_content(store: Store, state: State) -> list[Content]:
             if delta.id != message_id:
                 continue
             for part in delta.delta.content:
-                _, pieces = parts.setdefault(part.index, (str(part.__struct_config__.tag), []))
-                pieces.append(_piece(part))
-    return [_joined(kind, "".join(pieces)) for _, (kind, pieces) in sorted(parts.items())]
+                parts.setdefault(part.index, []).append(part)
+    return [_joined(deltas) for _, deltas in sorted(parts.items())]
 
 
-def _piece(part: ContentDelta) -> str:
-    match part:
-        case TextContentDelta():
-            return part.text.value or ""
-        case RefusalContentDelta():
-            return part.refusal
-        case ImageFileContentDelta():
-            return part.image_file.file_id
-
-
-def _joined(kind: str, whole: str) -> Content:
-    if kind == "refusal":
-        return RefusalContent(refusal=whole)
-    if kind == "image_file":
-        return ImageFileContent(image_file=ImageFile(file_id=whole))
-    return text_content(whole)
+def _joined(deltas: list[ContentDelta]) -> Content:
+    """The part that these deltas make; its annotations have no index, as in any message."""
+    texts = [delta.text for delta in deltas if isinstance(delta, TextContentDelta)]
+    refusals = [delta.refusal for delta in deltas if isinstance(delta, RefusalContentDelta)]
+    images = [delta.image_file for delta in deltas if isinstance(delta, ImageFileContentDelta)]
+    if images:
+        return ImageFileContent(image_file=images[0])
+    if refusals:
+        return RefusalContent(refusal="".join(refusals))
+    value = "".join(given(text.value, "") for text in texts)
+    noted = [one for text in texts for one in given(text.annotations, [])]
+    annotations = [replace(one, index=UNSET) for one in noted]
+    return TextContent(text=TextValue(value=value, annotations=annotations))
 
 
 def _parent(object: Run | Step | Message) -> str:

@@ -24,9 +24,10 @@ def begin(
     thread_id: str,
     now: int,
     ttl_s: int,
+    include_content: bool = False,
 ) -> Move:
     """A queued run and its first two events. A value of the body replaces the assistant's for
-    this run; null or absent keeps it."""
+    this run; null or absent keeps it. `include_content` is for the text of search results."""
     tools = normal_tools(given(body.tools, assistant.tools))
     run = Run(
         id=id,
@@ -60,7 +61,9 @@ def begin(
         tool_choice=given(body.tool_choice, "auto"),
         parallel_tool_calls=given(body.parallel_tool_calls, True),
     )
-    private = RunPrivate(fixed_tokens=_fixed_tokens(run.instructions, run.tools))
+    private = RunPrivate(
+        fixed_tokens=_fixed_tokens(run.instructions, run.tools), include_content=include_content
+    )
     events = (
         Event(name="thread.run.created", data=run),
         Event(name="thread.run.queued", data=run),
@@ -90,6 +93,6 @@ def _tool_resources(body: CreateRun | CreateThreadAndRun, assistant: Assistant) 
 
 def _fixed_tokens(instructions: str, tools: Sequence[Tool]) -> int:
     """The size of what every turn sends: instructions and tools."""
-    offered = toolbox.offered(list(tools), searchable=True)
+    offered = toolbox.offered(list(tools), searchable=toolbox.Searchable())
     text = msgspec.json.encode(offered).decode() if offered else ""
     return tokens.count(instructions) + tokens.count(text)

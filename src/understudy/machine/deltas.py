@@ -12,6 +12,8 @@ Rules of this file
   calls of a turn one id); an index without id → the call at that index; neither → the call now
   being streamed.
 - Call ids are made by us: providers repeat theirs between turns.
+- Of a run that may search, the text goes through its citations first: what is shown then, and
+  only that, is the message.
 - A call without any arguments has `{}`, as at the original: clients parse them, and so do
   providers that are shown the call again.
 """
@@ -21,27 +23,32 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
+from msgspec import UNSET, UnsetType
+from msgspec.structs import replace
 
 from understudy import limits
 from understudy.machine import tokens, toolbox
+from understudy.machine.citations import Citations, Shown
 from understudy.machine.happenings import CallsBegan, Happening, ModelSpoke, TextBegan, TextEnded
 from understudy.machine.introduce import (
     first_function_delta,
     introduction,
     next_function_delta,
 )
-from understudy.machine.message import text_content
 from understudy.machine.private import Call
 from understudy.wire.chat import ChatChunk, ChatUsage, ChunkDelta, ChunkToolCall
 from understudy.wire.events import Event
 from understudy.wire.messages import (
+    Annotation,
     Content,
     MessageDelta,
     MessageDeltaBody,
     RefusalContent,
     RefusalContentDelta,
+    TextContent,
     TextContentDelta,
     TextDelta,
+    TextValue,
 )
 from understudy.wire.runs import Run, Usage
 from understudy.wire.steps import StepDelta, StepDeltaBody, StepToolCall, ToolCallsDetails
@@ -63,6 +70,15 @@ class _Part:
 
     kind: str
     pieces: list[str] = field(default_factory=list)
+    annotations: list[Annotation] = field(default_factory=list)
+
+    @property
+    def content(self) -> Content:
+        """The part as the message holds it."""
+        whole = "".join(self.pieces)
+        if self.kind == "refusal":
+            return RefusalContent(refusal=whole)
+        return TextContent(text=TextValue(value=whole, annotations=list(self.annotations)))
 
 
 @dataclass
@@ -78,14 +94,25 @@ class _Call:
 
 
 class Turn:
-    """The state of one model turn. `feed` every chunk, then `finish`, then `spoke`."""
+    """The state of one model turn. `feed` every chunk, then `finish`, then `spoke`.
 
-    def __init__(self, run: Run, *, prompt_tokens: int, new_id: Callable[[str], str]) -> None:
+    `citations` are those of a run that has file_search; the text of any other is untouched.
+    """
+
+    def __init__(
+        self,
+        run: Run,
+        *,
+        prompt_tokens: int,
+        new_id: Callable[[str], str],
+        citations: Citations | None = None,
+    ) -> None:
         self._functions = toolbox.functions(run.tools)
         self._can_show_calls = not toolbox.built_in(run.tools)
         self._parallel = run.parallel_tool_calls
         self._prompt_tokens = prompt_tokens
         self._new_id = new_id
+        self._citations = citations
         self._parts: list[_Part] = []
         self._calls: list[_Call] = []
         self._made: list[Call] = []
@@ -112,21 +139,23 @@ class Turn:
     def _feed_delta(self, delta: ChunkDelta, now: int) -> list[Said]:
         said: list[Said] = []
         if delta.content:
-            said += self._write("text", delta.content, now)
+            said += self._text(delta.content, now)
         if delta.refusal:
-            said += self._write("refusal", delta.refusal, now)
+            self._grow(len(delta.refusal))
+            said += self._write("refusal", Shown(delta.refusal), now)
         for fragment in delta.tool_calls or ():
             said += self._call(fragment, now)
         return said
 
     def finish(self, now: int) -> list[Said]:
-        """What is left to say when the stream has ended: the calls that were held back, or the
-        empty message of a model that said nothing."""
+        """What is left to say when the stream has ended: what was held back, or the empty message
+        of a model that said nothing."""
+        rest = self._rest(now)
         self._made = self._calls_made()
         if not self._made and self._message_id is None:
-            return self._write("text", "", now)
+            return self._write("text", Shown(""), now)
         if self._live is None:
-            return []
+            return rest
         deltas, _ = introduction(self._made, {})
         later: list[Said] = [self._step_event(delta) for delta in deltas if delta.index != 0]
         if self._live.arguments or self._finish_reason == "length":
@@ -151,12 +180,7 @@ class Turn:
 
     def content(self) -> list[Content]:
         """The message as far as it came."""
-        return [
-            text_content("".join(part.pieces))
-            if part.kind == "text"
-            else RefusalContent(refusal="".join(part.pieces))
-            for part in self._parts
-        ]
+        return [part.content for part in self._parts]
 
     def usage_so_far(self) -> Usage:
         """What a turn that is cut now has used, as far as anyone can tell."""
@@ -165,12 +189,24 @@ class Turn:
     @property
     def has_spoken(self) -> bool:
         """Whether anything of an answer came."""
-        return bool(self._parts or self._calls)
+        return bool(self._size or self._calls)
 
     # Text.
 
-    def _write(self, kind: str, piece: str, now: int) -> list[Said]:
+    def _text(self, piece: str, now: int) -> list[Said]:
         self._grow(len(piece))
+        if self._citations is None:
+            return self._write("text", Shown(piece), now)
+        return self._write_all(self._citations.feed(piece), now)
+
+    def _rest(self, now: int) -> list[Said]:
+        """The text that was held back because it could have become a marker."""
+        return self._write_all(self._citations.finish(), now) if self._citations else []
+
+    def _write_all(self, shown: Iterable[Shown], now: int) -> list[Said]:
+        return [said for one in shown for said in self._write("text", one, now)]
+
+    def _write(self, kind: str, shown: Shown, now: int) -> list[Said]:
         if self._message_ended or self._step_id is not None:
             # Text after calls has no place: the API cannot open a message beside their step.
             return []
@@ -181,8 +217,13 @@ class Turn:
                 TextBegan(now=now, spare_id=self._new_id("step"), message_id=self._message_id)
             )
         part = self._part(kind)
-        part.pieces.append(piece)
-        said.append(self._message_event(part, piece))
+        if shown.annotation is not None and not part.pieces:
+            # The first delta of a text has no annotations (SPEC 9.3 A).
+            said += self._write(kind, Shown(""), now)
+        part.pieces.append(shown.text)
+        if shown.annotation is not None:
+            part.annotations.append(shown.annotation)
+        said.append(self._message_event(part, shown))
         return said
 
     def _part(self, kind: str) -> _Part:
@@ -192,15 +233,17 @@ class Turn:
         self._parts.append(_Part(kind))
         return self._parts[-1]
 
-    def _message_event(self, part: _Part, piece: str) -> Event:
+    def _message_event(self, part: _Part, shown: Shown) -> Event:
         index = self._parts.index(part)
         delta: TextContentDelta | RefusalContentDelta
         if part.kind == "refusal":
-            delta = RefusalContentDelta(index=index, refusal=piece)
-        elif len(part.pieces) == 1:
-            delta = TextContentDelta(index=index, text=TextDelta(value=piece, annotations=[]))
+            delta = RefusalContentDelta(index=index, refusal=shown.text)
         else:
-            delta = TextContentDelta(index=index, text=TextDelta(value=piece))
+            annotations: list[Annotation] | UnsetType = [] if len(part.pieces) == 1 else UNSET
+            if shown.annotation is not None:
+                annotations = [replace(shown.annotation, index=len(part.annotations) - 1)]
+            text = TextDelta(value=shown.text, annotations=annotations)
+            delta = TextContentDelta(index=index, text=text)
         assert self._message_id is not None, "the message is open"
         body = MessageDeltaBody(content=[delta])
         return Event(
@@ -246,7 +289,7 @@ class Turn:
 
     def _show(self, call: _Call, now: int) -> list[Said]:
         """The live deltas of the first call, once its name is known to be a function's."""
-        said: list[Said] = []
+        said = self._rest(now)
         if self._message_id is not None and not self._message_ended:
             self._message_ended = True
             said.append(TextEnded(now=now, content=self.content()))

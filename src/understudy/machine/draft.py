@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from understudy.machine import message as messages
 from understudy.machine.happenings import Happening, Interrupted, Move, Next, State, Write
-from understudy.machine.introduce import introduction
+from understudy.machine.introduce import introduction, without_content
 from understudy.machine.private import NO_USAGE, Call, StepPrivate
 from understudy.wire.base import Wire
 from understudy.wire.events import Event
@@ -278,7 +278,8 @@ class Draft:
                 error = StepLastError(code=error_code, message=message)
                 step = replace(step, failed_at=self.now, last_error=error)
         self.step = step
-        self._announce(f"thread.run.step.{status}", step)
+        shown = step if self.private.include_content else without_content(step)
+        self._announce(f"thread.run.step.{status}", shown)
         self._put_step()
         self.step = self.step_private = None
 

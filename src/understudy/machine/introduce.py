@@ -1,6 +1,8 @@
 """How a tool call that was not streamed live is told: its deltas, and its record in the step."""
 
 import msgspec
+from msgspec import UNSET
+from msgspec.structs import replace
 
 from understudy.machine.private import Call
 from understudy.wire.steps import (
@@ -9,8 +11,10 @@ from understudy.wire.steps import (
     FileSearchCall,
     FileSearchCallDetails,
     FunctionCallDetails,
+    Step,
     StepFunctionCall,
     StepToolCall,
+    ToolCallsDetails,
 )
 
 
@@ -61,6 +65,22 @@ def first_function_delta(index: int, call_id: str, name: str) -> StepFunctionCal
 def next_function_delta(index: int, arguments: str) -> StepFunctionCall:
     """What adds to a function call's arguments; id and name are never repeated."""
     return StepFunctionCall(index=index, function=FunctionCallDetails(arguments=arguments))
+
+
+def without_content(step: Step) -> Step:
+    """The step as clients see it who did not ask for the text of search results."""
+    details = step.step_details
+    if not isinstance(details, ToolCallsDetails):
+        return step
+    calls = [_without_content(call) for call in details.tool_calls]
+    return replace(step, step_details=ToolCallsDetails(tool_calls=calls))
+
+
+def _without_content(call: StepToolCall) -> StepToolCall:
+    if not isinstance(call, FileSearchCall) or call.file_search.results is UNSET:
+        return call
+    results = [replace(result, content=UNSET) for result in call.file_search.results]
+    return replace(call, file_search=replace(call.file_search, results=results))
 
 
 def code_of(arguments: str) -> str:

@@ -39,7 +39,8 @@ class RunPrivate(Wire, frozen=True, kw_only=True):
     `turn` counts the model turns that ended; `prompt_tokens` and `completion_tokens` are
     their sums; `turn_usage` is the last turn's usage until a step that closes takes it;
     `pending` are the calls of the last turn that are not answered; `fixed_tokens` is the
-    size of instructions and tools, counted once; `open_step` and `open_message` are ids.
+    size of instructions and tools, counted once; `open_step` and `open_message` are ids;
+    `include_content` says that the client wants the text of search results in its events.
     """
 
     turn: int = 0
@@ -52,6 +53,7 @@ class RunPrivate(Wire, frozen=True, kw_only=True):
     open_message: str | None = None
     estimated: bool = False
     lost_calls: int = 0
+    include_content: bool = False
 
 
 class BlobRef(Wire, frozen=True, kw_only=True):
@@ -64,7 +66,7 @@ class BlobRef(Wire, frozen=True, kw_only=True):
 class FilePrivate(Wire, frozen=True, kw_only=True):
     """With a file: its bytes, blob after blob. An upload's parts become its file's blobs."""
 
-    blobs: list[BlobRef]
+    blobs: list[BlobRef] = []
 
 
 class ThreadPrivate(Wire, frozen=True, kw_only=True):
@@ -78,3 +80,9 @@ class BatchPrivate(Wire, frozen=True, kw_only=True):
 
     file_ids: list[str]
     is_cancelled: bool = False
+
+
+class UploadPrivate(Wire, frozen=True, kw_only=True):
+    """With an upload: how long its file will last."""
+
+    expires_after_s: int | None = None

@@ -1,9 +1,13 @@
 """The tools of a run as the provider sees them: every tool is a function with a name."""
 
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
+import msgspec
 from msgspec import UNSET
 
+from understudy import limits
 from understudy.wire.chat import ChatFunction, ChatTool
 from understudy.wire.tools import (
     ChooseFunction,
@@ -29,19 +33,30 @@ _QUERY = {
         "queries": {
             "type": "array",
             "items": {"type": "string"},
-            "description": "What to look for; several queries are searched together.",
+            "minItems": 1,
+            "maxItems": limits.SEARCH_QUERIES,
+            "description": "What to look for, 1 to 5 queries that are searched together. Each is "
+            "self-contained: it names what it is about and never refers to the conversation.",
         }
     },
     "required": ["queries"],
 }
-_BUILT_IN: dict[str, tuple[str, dict[str, Any]]] = {
-    "code_interpreter": (
-        "Runs Python in a sandbox that keeps its state within the thread. "
-        "Files are under /mnt/data.",
-        _CODE,
-    ),
-    "file_search": ("Searches the files that the user made available.", _QUERY),
-}
+_RUNS_CODE = (
+    "Runs Python in a sandbox that keeps its state within the thread. Files are under /mnt/data."
+)
+_SEARCHES = (
+    "Searches the files that the user made available and returns the passages that fit best. Use "
+    "it before you answer anything that these files may know. Several queries may be asked at "
+    "once, up to {queries}: split a question that has several parts."
+)
+
+
+@dataclass(frozen=True)
+class Searchable:
+    """The files that file_search reaches: the names of some of them, and how many there are."""
+
+    names: Sequence[str] = ()
+    total: int = 0
 
 
 def functions(tools: list[Tool]) -> dict[str, FunctionDefinition]:
@@ -64,7 +79,7 @@ def built_in(tools: list[Tool]) -> dict[str, str]:
     return names
 
 
-def offered(tools: list[Tool], *, searchable: bool) -> list[ChatTool]:
+def offered(tools: list[Tool], *, searchable: Searchable | None) -> list[ChatTool]:
     """What the provider is offered; file_search only where there is something to search."""
     names = {type: name for name, type in built_in(tools).items()}
     result = []
@@ -73,10 +88,11 @@ def offered(tools: list[Tool], *, searchable: bool) -> list[ChatTool]:
             case FunctionTool():
                 result.append(ChatTool(function=_function(tool.function)))
             case CodeInterpreterTool():
-                result.append(_built_in_tool(names["code_interpreter"], "code_interpreter"))
+                result.append(_built_in_tool(names["code_interpreter"], _RUNS_CODE, _CODE))
             case FileSearchTool():
-                if searchable:
-                    result.append(_built_in_tool(names["file_search"], "file_search"))
+                if searchable is not None:
+                    said = _SEARCHES.format(queries=limits.SEARCH_QUERIES) + listing(searchable)
+                    result.append(_built_in_tool(names["file_search"], said, _QUERY))
     return result
 
 
@@ -90,8 +106,26 @@ def _function(function: FunctionDefinition) -> ChatFunction:
     )
 
 
-def _built_in_tool(name: str, type: str) -> ChatTool:
-    description, parameters = _BUILT_IN[type]
+def listing(searchable: Searchable) -> str:
+    """The names of the files, for the tool's description: a model that does not know what is
+    there does not look for it (SPEC 13.23)."""
+    if not searchable.names:
+        return ""
+    names = [_one_line(name) for name in searchable.names[: limits.SEARCH_FILE_NAMES]]
+    more = max(searchable.total, len(searchable.names)) - len(names)
+    rest = [f"and {more} more"] if more > 0 else []
+    return " The files: " + ", ".join([*names, *rest]) + "."
+
+
+def _one_line(name: str) -> str:
+    """A file name as a word of a sentence."""
+    line = " ".join(name.split())
+    if len(line) > limits.SEARCH_FILE_NAME_CHARS:
+        line = line[: limits.SEARCH_FILE_NAME_CHARS - 1] + "…"
+    return line
+
+
+def _built_in_tool(name: str, description: str, parameters: dict[str, Any]) -> ChatTool:
     return ChatTool(
         function=ChatFunction(name=name, description=description, parameters=parameters)
     )
@@ -107,3 +141,35 @@ def choice(tool_choice: ToolChoice, tools: list[Tool]) -> str | dict[str, Any]:
         type = tool_choice.__struct_config__.tag
         name = next(name for name, kind in built_in(tools).items() if kind == type)
     return {"type": "function", "function": {"name": name}}
+
+
+def queries_of(arguments: str, fallback: str = "") -> list[str]:
+    """The queries of a file_search call, however the model put them: as `queries`, under another
+    key, as a bare string, or as no JSON at all. Without any, `fallback` is the query."""
+    try:
+        decoded = msgspec.json.decode(arguments)
+    except (msgspec.DecodeError, ValueError, RecursionError):
+        decoded = arguments
+    if isinstance(decoded, dict):
+        decoded = next((decoded[key] for key in _QUERY_KEYS if decoded.get(key)), decoded)
+    return _distinct(_strings(decoded, 2)) or _distinct([fallback])
+
+
+_QUERY_KEYS = ("queries", "query")
+
+
+def _strings(value: Any, depth: int) -> Iterator[str]:
+    """The texts in what a model sent, which is free JSON; it may look for a number."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, int | float) and not isinstance(value, bool):
+        yield str(value)
+    elif isinstance(value, list | dict) and depth:
+        for one in value.values() if isinstance(value, dict) else value:
+            yield from _strings(one, depth - 1)
+
+
+def _distinct(texts: Iterable[str]) -> list[str]:
+    """The first queries that say something, each once."""
+    lines = (" ".join(text.split())[: limits.SEARCH_QUERY_CHARS] for text in texts)
+    return list(dict.fromkeys(line for line in lines if line))[: limits.SEARCH_QUERIES]

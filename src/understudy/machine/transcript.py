@@ -5,7 +5,7 @@ to stop, so a thread of 100,000 messages costs no more than what fits. What the 
 far (`own`) is never dropped; it is rebuilt from the run's steps, turn by turn.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,7 +13,7 @@ import msgspec
 from msgspec import UNSET
 
 from understudy import limits
-from understudy.machine import tokens, toolbox
+from understudy.machine import citations, file_search, tokens, toolbox
 from understudy.machine.private import Call, MessagePrivate, RunPrivate, StepPrivate
 from understudy.wire.chat import (
     ChatFunctionCall,
@@ -43,7 +43,7 @@ from understudy.wire.steps import (
     StepToolCall,
     ToolCallsDetails,
 )
-from understudy.wire.tools import JsonObjectFormat, JsonSchemaFormat
+from understudy.wire.tools import ChooseFileSearch, JsonObjectFormat, JsonSchemaFormat
 
 
 @dataclass(frozen=True)
@@ -64,10 +64,12 @@ class Done:
 
 @dataclass(frozen=True)
 class Files:
-    """What the transcript says of files: names by id, and images as data URLs by id."""
+    """What the transcript says of files: names by id, images as data URLs by id, and what
+    file_search reaches, if anything."""
 
     names: Mapping[str, str] = field(default_factory=dict)
     images: Mapping[str, str] = field(default_factory=dict)
+    searchable: toolbox.Searchable | None = None
 
 
 class Window:
@@ -155,17 +157,22 @@ def enters(message: Message) -> bool:
     return any(not isinstance(part, TextContent) or part.text.value for part in message.content)
 
 
-def own_turns(messages: Mapping[str, Message], steps: Iterable[Done]) -> list[ChatMessage]:
+def own_turns(messages: Mapping[str, Message], steps: Sequence[Done]) -> list[ChatMessage]:
     """What this run said and did so far, oldest first: one provider message per turn, then the
     answers to its calls. Only completed steps count; every call has its answer (LIBS 1)."""
+    numbers = {
+        str(call.id): number for number, call in citations.searches(one.step for one in steps)
+    }
     turns: dict[int, list[Done]] = {}
     for done in steps:
         if done.step.status == "completed":
             turns.setdefault(done.private.turn, []).append(done)
-    return [said for turn in sorted(turns) for said in _turn(turns[turn], messages)]
+    return [said for turn in sorted(turns) for said in _turn(turns[turn], messages, numbers)]
 
 
-def _turn(steps: Sequence[Done], messages: Mapping[str, Message]) -> list[ChatMessage]:
+def _turn(
+    steps: Sequence[Done], messages: Mapping[str, Message], numbers: Mapping[str, int]
+) -> list[ChatMessage]:
     text = ""
     calls: list[ChatToolCall] = []
     answers: list[ChatMessage] = []
@@ -180,7 +187,7 @@ def _turn(steps: Sequence[Done], messages: Mapping[str, Message]) -> list[ChatMe
         for record in details.tool_calls:
             call = made[str(record.id)]
             calls.append(_chat_call(call))
-            answer = _answer(record)
+            answer = _answer(record, numbers)
             answers.append(ChatMessage(role="tool", content=answer, tool_call_id=call.id))
     if not calls and not text:
         return []
@@ -194,8 +201,8 @@ def _chat_call(call: Call) -> ChatToolCall:
     return ChatToolCall(id=call.id, function=function, extra_content=extra)
 
 
-def _answer(record: StepToolCall) -> str:
-    """What the model reads as the answer to its call."""
+def _answer(record: StepToolCall, numbers: Mapping[str, int]) -> str:
+    """What the model reads as the answer to its call; `numbers` are those of the searches."""
     match record:
         case StepFunctionCall():
             output = record.function.output
@@ -205,7 +212,7 @@ def _answer(record: StepToolCall) -> str:
             logs = [one.logs for one in outputs or [] if isinstance(one, LogsOutput)]
             return "".join(logs) or "(no output)"
         case FileSearchCall():
-            return msgspec.json.encode(record.file_search.results or []).decode()
+            return file_search.read_by_model(record, numbers[str(record.id)])
 
 
 def own_tokens(own: Sequence[ChatMessage]) -> int:
@@ -251,18 +258,19 @@ def chat_request(
         reasoning_effort=run.reasoning_effort or UNSET,
         max_completion_tokens=UNSET if left is None else left,
     )
-    return _with_tools(request, run, is_first_turn=private.turn == 0)
+    return _with_tools(request, run, files.searchable, is_first_turn=private.turn == 0)
 
 
-def _with_tools(request: ChatRequest, run: Run, *, is_first_turn: bool) -> ChatRequest:
+def _with_tools(
+    request: ChatRequest, run: Run, searchable: toolbox.Searchable | None, *, is_first_turn: bool
+) -> ChatRequest:
     """tool_choice none offers nothing; a forced choice holds for the first turn only, or the
-    loop would never end (SPEC 13.13)."""
-    search = run.tool_resources.file_search
-    searchable = bool(search and search.vector_store_ids)
+    loop would never end (SPEC 13.13). A file_search without files cannot be forced."""
     offered = toolbox.offered(run.tools, searchable=searchable)
     if not offered or run.tool_choice == "none":
         return request
-    is_forced = is_first_turn and run.tool_choice != "auto"
+    is_absent = isinstance(run.tool_choice, ChooseFileSearch) and searchable is None
+    is_forced = is_first_turn and run.tool_choice != "auto" and not is_absent
     return msgspec.structs.replace(
         request,
         tools=offered,
