@@ -2,7 +2,7 @@
 
 import asyncio
 import threading
-from collections.abc import Coroutine, Iterator
+from collections.abc import AsyncIterator, Coroutine, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,10 +15,12 @@ from understudy.api.app import Api
 from understudy.api.auth import new_key
 from understudy.assembly import Server, base_url, first_key, listen, opened_app
 from understudy.engine.app import App
+from understudy.machine.private import BlobRef, FilePrivate
 from understudy.model.rehearsal_server import running_rehearsal
 from understudy.settings import Settings
 from understudy.store import changes
 from understudy.store.records import Job, Record
+from understudy.wire.base import Wire
 
 T = TypeVar("T")
 
@@ -57,6 +59,7 @@ class Running:
         *,
         project: str,
         parent: str | None = None,
+        private: Wire | None = None,
     ) -> None:
         """Put an object into the record that no operation can make yet."""
         statement = changes.insert_object(
@@ -66,14 +69,33 @@ class Running:
             parent=parent,
             created_at=self.app.world.now(),
             body=msgspec.json.encode(body),
+            private=None if private is None else msgspec.json.encode(private),
         )
         self.run(self.app.store.commit(statement))
 
-    def seed_file(self, project: str, name: str = "notes.txt") -> str:
-        """A file object; its id."""
+    def seed_file(
+        self, project: str, name: str = "notes.txt", content: bytes = b"Some notes."
+    ) -> str:
+        """A file with its bytes; its id."""
         id = self.app.world.new_id("file")
-        body = {"id": id, "object": "file", "filename": name, "purpose": "assistants"}
-        self.seed("file", body, project=project)
+
+        async def pieces() -> AsyncIterator[bytes]:
+            yield content
+
+        size_bytes = self.run(self.app.blobs.put(id, pieces()))
+        private = FilePrivate(blobs=[BlobRef(key=id, size_bytes=size_bytes)])
+        body = {
+            "id": id,
+            "object": "file",
+            "bytes": size_bytes,
+            "created_at": int(self.app.world.now()),
+            "expires_at": None,
+            "filename": name,
+            "purpose": "assistants",
+            "status": "processed",
+            "status_details": None,
+        }
+        self.seed("file", body, project=project, private=private)
         return id
 
     def seed_run(self, thread_id: str, project: str) -> str:

@@ -1,8 +1,9 @@
 """The original's OpenAPI description as the judge of every answer, where it lies beside us.
 
-Its errors are waived (SPEC appendix A): null first_id/last_id in an empty list, and embeddings,
-which it knows as floats only though SDKs ask for base64. GET /threads and the replay of events
-are ours and have no schema there.
+Its errors are waived (SPEC appendix A): null first_id/last_id in an empty list; embeddings,
+which it knows as floats only though SDKs ask for base64; and what recorded traffic has otherwise:
+`vector_store.file_batch`, and null for a store's missing name and expires_after. GET /threads and
+the replay of events are ours and have no schema there.
 """
 
 import json
@@ -73,4 +74,12 @@ def _waived(body: Any) -> Any:
     match body:
         case {"data": [{"object": "embedding", "embedding": str()}, *_]}:
             return {**body, "data": []}
+        case {"data": [{"object": "vector_store"}, *_] as stores}:
+            return {**body, "data": [_waived(store) for store in stores]}
+        case {"object": "vector_store"}:
+            nulls = [key for key in ("name", "expires_after") if body[key] is None]
+            kept = {key: value for key, value in body.items() if key not in nulls}
+            return {**kept, "name": body["name"] or ""}
+        case {"object": "vector_store.file_batch"}:
+            return {**body, "object": "vector_store.files_batch"}
     return body

@@ -8,6 +8,7 @@ from msgspec.structs import replace
 from understudy import limits
 from understudy.api import objects, stores
 from understudy.api.operation import Call, operation
+from understudy.engine.content import text_of
 from understudy.errors import ApiError
 from understudy.errors.vector_stores import no_store_file
 from understudy.store import Conflict, UnknownCursor, index_changes
@@ -17,7 +18,9 @@ from understudy.wire.rules import check_id
 from understudy.wire.vector_stores import (
     FILE_STATUSES,
     AttachFile,
+    FileContentPage,
     ModifyAttributes,
+    TextPiece,
     VectorStoreFile,
 )
 
@@ -151,3 +154,16 @@ async def delete_vector_store_file(call: Call, vector_store_id: str, file_id: st
         raise
     call.app.bell.ring("jobs")
     return answer
+
+
+@operation("GET", "/vector_stores/{vector_store_id}/files/{file_id}/content", tag=TAG, beta=True)
+async def get_vector_store_file_content(
+    call: Call, vector_store_id: str, file_id: str
+) -> FileContentPage:
+    """Retrieve the text that was read from a file of a vector store.
+
+    There is none until the file is `completed`.
+    """
+    await _load(call, vector_store_id, file_id)
+    text = await text_of(call.app, call.project, vector_store_id, file_id)
+    return FileContentPage(data=[] if text is None else [TextPiece(text=text)])

@@ -6,12 +6,24 @@ from msgspec.structs import replace
 from understudy import limits
 from understudy.api import objects, stores
 from understudy.api.operation import Call, operation
+from understudy.engine.rewrite import rewritten
+from understudy.engine.search import Found, found
 from understudy.errors import ApiError
 from understudy.machine.vector_store import StoreBody
+from understudy.search import EmbedderError
 from understudy.store import Conflict, Statement, index_changes
 from understudy.wire.base import Deleted, ListOf, given
 from understudy.wire.query import ListQuery
-from understudy.wire.vector_stores import CreateVectorStore, ModifyVectorStore, VectorStore
+from understudy.wire.vector_stores import (
+    CreateVectorStore,
+    ModifyVectorStore,
+    SearchRankingOptions,
+    SearchResultsPage,
+    SearchVectorStore,
+    StoreSearchResult,
+    TextPiece,
+    VectorStore,
+)
 
 TAG = "Vector stores"
 
@@ -40,12 +52,12 @@ async def create_vector_store(call: Call, body: CreateVectorStore | None = None)
 @operation("GET", "/vector_stores", tag=TAG, beta=True)
 async def list_vector_stores(call: Call, page: ListQuery) -> ListOf[VectorStore]:
     """List vector stores, newest first."""
-    found = await objects.page(call, stores.KIND, StoreBody, page)
+    listed = await objects.page(call, stores.KIND, StoreBody, page)
     return ListOf(
-        data=await stores.shown(call, found.data),
-        first_id=found.first_id,
-        last_id=found.last_id,
-        has_more=found.has_more,
+        data=await stores.shown(call, listed.data),
+        first_id=listed.first_id,
+        last_id=listed.last_id,
+        has_more=listed.has_more,
     )
 
 
@@ -105,3 +117,50 @@ async def delete_vector_store(call: Call, vector_store_id: str) -> Deleted:
         raise
     call.app.bell.ring("jobs")
     return answer
+
+
+@operation("POST", "/vector_stores/{vector_store_id}/search", tag=TAG, beta=True)
+async def search_vector_store(
+    call: Call, vector_store_id: str, body: SearchVectorStore
+) -> SearchResultsPage:
+    """Search a vector store.
+
+    One result is one passage, so a file may be found several times. A search counts as a use of
+    the store, as `expires_after` has it.
+    """
+    _, facts = await stores.load_usable(call, vector_store_id)
+    queries = [body.query] if isinstance(body.query, str) else body.query
+    if given(body.rewrite_query, False):
+        queries = await rewritten(call.app, queries)
+    ranking = given(body.ranking_options, SearchRankingOptions())
+    await _touch(call, vector_store_id, facts.last_active_at)
+    try:
+        results = await found(
+            call.app,
+            call.project,
+            [vector_store_id],
+            queries,
+            limit=given(body.max_num_results, limits.SEARCH_RESULTS),
+            score_threshold=given(ranking.score_threshold, 0.0),
+            filters=given(body.filters, None),
+        )
+    except EmbedderError as error:
+        raise ApiError.upstream(503 if error.retryable else 502, error.message) from None
+    return SearchResultsPage(search_query=queries, data=[_result(one) for one in results])
+
+
+async def _touch(call: Call, store_id: str, last_active_at: float) -> None:
+    """The store is used. Clients see whole seconds: one write in each is enough."""
+    now = call.app.world.now()
+    if int(now) > int(last_active_at):
+        await call.app.store.commit(index_changes.touch_store(store_id, now=now))
+
+
+def _result(one: Found) -> StoreSearchResult:
+    return StoreSearchResult(
+        file_id=one.file_id,
+        filename=one.file_name,
+        score=one.score,
+        attributes=dict(one.attributes),
+        content=[TextPiece(text=one.text)],
+    )
