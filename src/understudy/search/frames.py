@@ -1,0 +1,51 @@
+"""What the server and a reading child say to each other: frames of msgpack with their length."""
+
+import struct
+
+import msgspec
+
+from understudy.search.part import Part
+from understudy.search.unreadable import Code
+
+HEAD = struct.Struct(">I")
+
+
+class Read(msgspec.Struct, frozen=True):
+    """Asks for the parts of a file."""
+
+    path: str
+    filename: str
+    size_tokens: int
+    overlap_tokens: int
+    skip_parts: int
+    more_types: bool
+
+
+class Begun(msgspec.Struct, frozen=True, tag=True):
+    """The child has the request: what happens from here on is about the file."""
+
+
+class Made(msgspec.Struct, frozen=True, tag=True):
+    """One part."""
+
+    part: Part
+
+
+class Ended(msgspec.Struct, frozen=True, tag=True):
+    """The file is read, or why it is not."""
+
+    resident_bytes: int  # Of the child now.
+    code: Code | None = None
+    message: str = ""
+    detail: str = ""  # For our log.
+
+
+Heard = Begun | Made | Ended
+
+_encoder = msgspec.msgpack.Encoder()
+
+
+def packed(frame: Read | Heard) -> bytes:
+    """The frame as it goes over a pipe."""
+    body = _encoder.encode(frame)
+    return HEAD.pack(len(body)) + body

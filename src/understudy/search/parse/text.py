@@ -1,0 +1,177 @@
+"""Plain texts, code and markup: bytes in whatever encoding become text, or it is no text."""
+
+import codecs
+import re
+import unicodedata
+from pathlib import Path
+
+from understudy import limits
+from understudy.search import unreadable
+
+_MARKS = (  # UTF-32 first: its little-endian mark starts as that of UTF-16 does.
+    (codecs.BOM_UTF8, "utf-8"),
+    (codecs.BOM_UTF32_LE, "utf-32-le"),
+    (codecs.BOM_UTF32_BE, "utf-32-be"),
+    (codecs.BOM_UTF16_LE, "utf-16-le"),
+    (codecs.BOM_UTF16_BE, "utf-16-be"),
+)
+_CONTROLS = bytes(set(range(32)) - set(b"\t\n\x0b\f\r\b\x1b")) + b"\x7f"
+_CONTROLS_IN_ASCII = 0.1  # A log may have some; a program or a picture has more.
+_CONTROLS_ELSEWHERE = 0.01  # One byte per character makes any bytes text, so less is allowed.
+_ODD = frozenset({"Cc", "Cn", "Co", "Cs"})
+_ODD_SHARE = 0.02
+_FEW_BROKEN = 20  # Good characters for each broken one, and it is still UTF-8.
+# What the detection chooses from: encodings that text files of today's systems are in.
+_ENCODINGS = (
+    "cp1252 cp1250 cp1251 koi8_r cp1253 cp1254 cp1255 cp1256 cp1257 cp1258 cp874 iso8859_2"
+    " cp932 euc_jp gb18030 big5 cp949 cp866"
+)
+
+
+class NotText(Exception):
+    """Bytes that are no text in any encoding we know."""
+
+
+def read(path: Path, extension: str) -> str:
+    """The text of a text file."""
+    size = path.stat().st_size
+    if size > limits.TEXT_BYTES:
+        with path.open("rb") as file:
+            _decoded(file.read(limits.SNIFFED_BYTES), extension)
+        raise unreadable.too_many_bytes(size, limits.TEXT_BYTES)
+    return _decoded(path.read_bytes(), extension)
+
+
+def _decoded(data: bytes, extension: str) -> str:
+    try:
+        return decoded(data)
+    except NotText:
+        said = _known_format(data[: limits.SNIFFED_BYTES])
+        if said:
+            raise unreadable.unsupported_content(said, extension) from None
+        raise unreadable.not_text(extension) from None
+
+
+def decoded(data: bytes, *, declared: str | None = None) -> str:
+    """The text of these bytes; raises NotText. What UTF-8 explains, no declaration overrides."""
+    for mark, encoding in _MARKS:
+        if data.startswith(mark):
+            return _plausible(data[len(mark) :].decode(encoding, "ignore"))
+    if (zeros := data.count(0)) and (wide := _wide(data, zeros)):
+        return _plausible(data.decode(wide, "ignore"))
+    controls = len(data) - len(data.translate(None, _CONTROLS))
+    if controls > len(data) * _CONTROLS_IN_ASCII:
+        raise NotText
+    text = _utf8(data)
+    if text is not None:
+        return text
+    if b"\x1b$" in data:
+        return _plausible(data.decode("iso2022_jp", "ignore"))
+    if controls > len(data) * _CONTROLS_ELSEWHERE:
+        raise NotText
+    encoding = _declared(data, declared) or _detected(data)
+    return _plausible(data.decode(encoding, "replace"))
+
+
+def _utf8(data: bytes) -> str | None:
+    """The text if it is UTF-8, perhaps with some broken bytes; None if it is something else."""
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        pass
+    text = data.decode("utf-8", "replace")
+    broken = text.count("\ufffd")
+    good = len(text) - len(text.encode("ascii", "ignore")) - broken
+    return text if good >= broken * _FEW_BROKEN else None
+
+
+def _wide(data: bytes, zeros: int) -> str | None:
+    """UTF-16 or UTF-32 without a mark: the zeros stand on every second or fourth place."""
+    size = len(data)
+    if size % 4 == 0 and zeros >= size // 2:
+        if data[3::4].count(0) == size // 4 and not data[0::4].count(0):
+            return "utf-32-le"
+        if data[0::4].count(0) == size // 4 and not data[3::4].count(0):
+            return "utf-32-be"
+    odd = data[1::2].count(0)
+    even = zeros - odd
+    # Letters, spaces and line ends of any script's UTF-16 have a zero; few texts have none.
+    if zeros * 50 < size or min(odd, even) * 20 > zeros:
+        return None
+    return "utf-16-le" if odd > even else "utf-16-be"
+
+
+def _declared(data: bytes, declared: str | None) -> str | None:
+    """The encoding that a page declares, if Python knows it and the bytes agree."""
+    if not declared:
+        return None
+    try:
+        name = codecs.lookup(declared).name
+        name = "cp1252" if name in {"iso8859-1", "ascii"} else name
+        if data.decode(name, "replace").count("\ufffd") * _FEW_BROKEN * 5 > len(data):
+            return None
+    except (LookupError, ValueError):
+        return None
+    return name
+
+
+def _detected(data: bytes) -> str:
+    """The encoding that explains the lines with bytes beyond ASCII best."""
+    from charset_normalizer import from_bytes  # Loaded late: few files need it.
+
+    sample = _telling(data)
+    found = from_bytes(sample, cp_isolation=_ENCODINGS.split(), preemptive_behaviour=False).best()
+    if found is None:
+        raise NotText
+    return _western(sample) if found.encoding in {"cp1250", "cp1252", "cp1254"} else found.encoding
+
+
+def _telling(data: bytes) -> bytes:
+    """The lines with bytes beyond ASCII, up to a bound; no encoding here has a false line end."""
+    lines: list[bytes] = []
+    size = 0
+    for line in re.finditer(rb"[^\n]*[\x80-\xff][^\n]*\n?", data):
+        lines.append(line[0][: limits.DETECTED_BYTES])
+        size += len(lines[-1])
+        if size >= limits.DETECTED_BYTES:
+            break
+    return b"".join(lines)
+
+
+_SYMBOL_IN_WORD = re.compile(r"(?<=\w)[^\w\s'\u2019.,:;/&+*_@-](?=\w)|[a-zß-ÿ](?=[À-ÖØ-Þ])")
+
+
+def _western(sample: bytes) -> str:
+    """Western or Central European: where symbols would stand inside words, it is the other."""
+    oddities = {
+        name: len(_SYMBOL_IN_WORD.findall(sample.decode(name, "replace")))
+        for name in ("cp1252", "cp1250", "iso8859_2")
+    }
+    return min(oddities, key=lambda name: oddities[name])
+
+
+def _plausible(text: str) -> str:
+    """The text, if it looks like one."""
+    sample = text[: limits.DETECTED_BYTES]
+    odd = sum(
+        char == "\ufffd"
+        or (unicodedata.category(char) in _ODD and char not in "\t\n\x0b\f\r\b\x1b\x85")
+        for char in sample
+    )
+    if not sample or odd > len(sample) * _ODD_SHARE:
+        raise NotText
+    return text
+
+
+def _known_format(head: bytes) -> str:
+    """What the bytes are instead, if their first ones say so; empty otherwise."""
+    import puremagic  # Loaded late: few files need it.
+
+    try:
+        found = puremagic.magic_string(head)
+    except (puremagic.PureError, ValueError):
+        return ""
+    best = max(found, key=lambda match: match.confidence)
+    sure = best.confidence >= 0.6 and len(best.byte_match or b"") >= 3
+    kind = best.mime_type.partition("/")[0] if best.mime_type else ""
+    return f"of the type {best.mime_type}" if sure and kind else ""

@@ -1,0 +1,42 @@
+"""Excel workbooks, where the operator allows them: sheets in order, a row is one line."""
+
+import datetime
+import warnings
+from pathlib import Path
+
+from understudy.search import unreadable
+from understudy.search.parse.archive import Archive
+from understudy.search.parse.blocks import Blocks
+
+
+def read(path: Path) -> str:
+    """The text of an .xlsx file; formulas as the values that were stored with them."""
+    import openpyxl  # Loaded late: a fifth of a second.
+
+    Archive(path).close()  # Only for its checks.
+    blocks = Blocks()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Of styles and extensions that openpyxl leaves out.
+        try:
+            book = openpyxl.load_workbook(path, read_only=True, data_only=True)
+        except (KeyError, ValueError, OSError, TypeError) as broken:
+            raise unreadable.damaged("an Excel workbook") from broken
+        for sheet in book.worksheets:
+            blocks.gap()
+            blocks.add(sheet.title)
+            blocks.end()
+            sheet.reset_dimensions()  # What the file says of its size may be a lie.
+            for row in sheet.iter_rows(values_only=True):
+                blocks.start_row()
+                for cell in row:
+                    if cell is not None:
+                        blocks.start_cell()
+                        blocks.add(_said(cell))
+                blocks.end_row()
+    return blocks.text()
+
+
+def _said(cell: object) -> str:
+    if isinstance(cell, datetime.datetime) and not (cell.hour or cell.minute or cell.second):
+        return cell.date().isoformat()
+    return str(cell)
