@@ -27,11 +27,16 @@ from understudy.api.transport import BODY_IS_WHOLE
 from understudy.bell.local import LocalBell
 from understudy.blobs import Blobs, BlobsUnavailable, open_blobs
 from understudy.engine.app import App
+from understudy.engine.index import Index
 from understudy.engine.log import Log
 from understudy.engine.worker import Worker
 from understudy.machine import tokens
 from understudy.model import open_model
 from understudy.model.rehearsal_server import running_rehearsal
+from understudy.search import EmbedderError
+from understudy.search.child import Readers
+from understudy.search.choice import Embedders
+from understudy.search.embed_onnx import open_onnx
 from understudy.settings import (
     Settings,
     SettingsError,
@@ -115,6 +120,10 @@ async def opened_app(
             url, key = stack.enter_context(running_rehearsal(world=world)) + "/v1", None
         model = open_model(url, key=key, boot_id=boot_id, fallback=settings.model, world=world)
         stack.push_async_callback(model.close)
+        embedders = _opened_embedders(settings, world)
+        stack.push_async_callback(embedders.close)
+        readers = Readers(limits.INGESTS_AT_ONCE)
+        stack.push_async_callback(readers.close)
         bell = LocalBell()
         stack.push_async_callback(bell.close)
         log = Log(store, bell, world)
@@ -126,10 +135,27 @@ async def opened_app(
             blobs=blobs,
             bell=bell,
             model=model,
+            embedders=embedders,
+            readers=readers,
+            index=Index(store),
             log=log,
             worker=worker,
             boot_id=boot_id,
         )
+
+
+def _opened_embedders(settings: Settings, world: World) -> Embedders:
+    """What turns texts into vectors, as the operator chose."""
+    name = settings.embedding_model
+    if name == "off":
+        return Embedders(monotonic=world.monotonic)
+    if Path(name).is_dir() or "/" in name and name.startswith((".", "/", "~")):
+        try:
+            named = open_onnx(Path(name).expanduser())
+        except EmbedderError as error:
+            raise SettingsError(f"UNDERSTUDY_EMBEDDING_MODEL: {error.message}") from error
+        return Embedders(named, monotonic=world.monotonic)
+    return Embedders(monotonic=world.monotonic)
 
 
 def _opened_blobs(settings: Settings) -> Blobs:

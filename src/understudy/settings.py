@@ -22,7 +22,7 @@ from understudy import limits
 PREFIX = "UNDERSTUDY_"
 DEFAULT_FILE = Path("understudy.toml")
 FALLBACKS = {"upstream_url": "OPENAI_BASE_URL", "upstream_key": "OPENAI_API_KEY"}
-SECRETS = frozenset({"api_key", "upstream_key"})
+SECRETS = frozenset({"api_key", "upstream_key", "rerank_key"})
 _AWS = (
     "AWS_ACCESS_KEY_ID",
     "AWS_SECRET_ACCESS_KEY",
@@ -70,6 +70,17 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     embedding_url: Annotated[
         str | None, Meta(description="Base URL of another provider for embeddings.")
     ] = None
+    rerank_url: Annotated[
+        str | None,
+        Meta(
+            description="Base URL of a reranker (`<url>/rerank`, as Cohere, Jina, vLLM and TEI "
+            "have it) that orders search results; none by default."
+        ),
+    ] = None
+    rerank_model: Annotated[
+        str | None, Meta(description="The reranker's model, where it wants one named.")
+    ] = None
+    rerank_key: Annotated[str | None, Meta(description="The reranker's key.")] = None
     search_more_types: Annotated[
         bool,
         Meta(

@@ -23,10 +23,13 @@ from understudy.bell import Bell
 from understudy.bell.local import LocalBell
 from understudy.blobs import open_blobs
 from understudy.engine.app import App
+from understudy.engine.index import Index
 from understudy.engine.log import Log
 from understudy.engine.worker import Worker
 from understudy.model import Model
 from understudy.model.rehearsal_model import RehearsalModel
+from understudy.search.child import Readers
+from understudy.search.choice import Embedders
 from understudy.settings import Settings
 from understudy.store import Database, Row, Statement, open_database
 from understudy.store.store import Store
@@ -266,6 +269,9 @@ def make_app(
         blobs=open_blobs("memory:"),
         bell=bell,
         model=model,
+        embedders=Embedders(monotonic=world.monotonic),
+        readers=Readers(1),
+        index=Index(store),
         log=Log(store, bell, world),
         worker=Worker(boot_id, runs_at_once=runs_at_once, is_alone=is_alone),
         boot_id=boot_id,

@@ -6,11 +6,14 @@ from typing import TYPE_CHECKING
 from understudy.bell import Bell
 from understudy.blobs import Blobs
 from understudy.model import Model
+from understudy.search.child import Readers
+from understudy.search.choice import Embedders
 from understudy.settings import Settings
 from understudy.store.store import Store
 from understudy.world import World
 
 if TYPE_CHECKING:
+    from understudy.engine.index import Index
     from understudy.engine.log import Log
     from understudy.engine.worker import Worker
 
@@ -25,6 +28,9 @@ class App:
     blobs: Blobs
     bell: Bell
     model: Model
+    embedders: Embedders
+    readers: Readers
+    index: "Index"
     log: "Log"
     worker: "Worker"
     boot_id: str
