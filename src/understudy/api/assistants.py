@@ -5,11 +5,11 @@ from typing import Any
 import msgspec
 from msgspec import UNSET
 
-from understudy.api import objects, tool_resources
+from understudy.api import objects, stores, tool_resources
 from understudy.api.operation import Call, operation
 from understudy.wire import rules
 from understudy.wire.assistants import Assistant, CreateAssistant, ModifyAssistant
-from understudy.wire.base import Deleted, ListOf
+from understudy.wire.base import Deleted, ListOf, given
 from understudy.wire.query import ListQuery
 
 TAG = "Assistants"
@@ -32,15 +32,17 @@ _DEFAULTS: dict[str, Any] = {
 async def create_assistant(call: Call, body: CreateAssistant) -> Assistant:
     """Create an assistant with a model and instructions."""
     tools = rules.normal_tools(body.tools)
-    resources = await tool_resources.from_helper(call, body.tool_resources)
+    prepared = await tool_resources.from_helper(call, body.tool_resources)
     now = call.app.world.now()
     assistant = Assistant(
         id=call.app.world.new_id("assistant"),
         created_at=int(now),
-        tool_resources=tool_resources.settled(resources, tools),
+        tool_resources=tool_resources.settled(prepared.resources, tools),
         **{**_DEFAULTS, **modified(body)},
     )
-    await call.commit(objects.insert(call, "assistant", assistant, at=now), answer=assistant)
+    insert = objects.insert(call, "assistant", assistant, at=now)
+    await call.commit(*prepared.statements, insert, answer=assistant)
+    stores.ring(call)
     return assistant
 
 
@@ -67,8 +69,9 @@ async def modify_assistant(call: Call, assistant_id: str, body: ModifyAssistant)
     old = loaded.object
     changed = modified(body)
     resources = tool_resources.replaced(old.tool_resources, body.tool_resources)
-    if body.tool_resources is not UNSET:
-        await tool_resources.check_references(call, resources)
+    await tool_resources.check_references(
+        call, given(body.tool_resources, tool_resources.NO_RESOURCES)
+    )
     tools = changed.get("tools", old.tools)
     changed["tool_resources"] = tool_resources.settled(resources, tools)
     return await objects.save(call, loaded, msgspec.structs.replace(old, **changed))

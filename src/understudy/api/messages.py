@@ -2,19 +2,22 @@
 
 from collections.abc import Sequence
 
+import msgspec
 from msgspec.structs import replace
 
 from understudy import limits
-from understudy.api import objects, tool_resources
+from understudy.api import objects, stores, tool_resources
 from understudy.api.operation import Call, operation
 from understudy.errors import ApiError
 from understudy.machine.message import message_private, user_message
+from understudy.machine.private import ThreadPrivate
 from understudy.store import Conflict, Statement, changes
 from understudy.wire.base import Deleted, ListOf, ModifyMetadata, given
-from understudy.wire.messages import CreateMessage, ImageFileContent, Message
+from understudy.wire.messages import Attachment, CreateMessage, ImageFileContent, Message
 from understudy.wire.query import ListQuery
+from understudy.wire.searchable import extension_of, is_searchable
 from understudy.wire.threads import Thread
-from understudy.wire.tools import AttachmentFileSearch, ToolResources
+from understudy.wire.tools import AttachmentCodeInterpreter, AttachmentFileSearch
 
 TAG = "Messages"
 
@@ -37,6 +40,7 @@ async def create_message(call: Call, thread_id: str, body: CreateMessage) -> Mes
     except Conflict as conflict:
         await explain(call, thread_id, conflict)
         raise
+    stores.ring(call)
     return message
 
 
@@ -90,32 +94,42 @@ async def attach(
         return []
     loaded = await objects.load(call, "thread", thread_id, Thread)
     old = loaded.object.tool_resources
-    resources = await attached(call, old, bodies, param=param)
-    if resources == old:
-        return []
-    return [objects.replace(call, loaded, replace(loaded.object, tool_resources=resources))]
+    attachments = await attached(call, bodies, param=param)
+    prepared = await tool_resources.with_attachments(call, old, attachments)
+    if prepared.resources == old:
+        return list(prepared.statements)
+    thread = replace(loaded.object, tool_resources=prepared.resources)
+    kept = msgspec.json.decode(loaded.record.private or b"{}", type=ThreadPrivate)
+    private = replace(kept, own_stores=[*kept.own_stores, *prepared.made])
+    return [
+        objects.replace(call, loaded, thread, private=private),
+        *prepared.statements,
+    ]
 
 
 async def attached(
-    call: Call, resources: ToolResources, bodies: Sequence[CreateMessage], *, param: str
-) -> ToolResources:
-    """Tool resources after the attachments of these bodies, everything named being there.
+    call: Call, bodies: Sequence[CreateMessage], *, param: str
+) -> tool_resources.Attachments:
+    """The files that these bodies attach, everything named being there and fit for its tool.
 
     `param` is where the list of bodies is in the request; empty for a body that is alone.
     """
-    named: list[str] = []
-    for_code: list[str] = []
-    for index, body in enumerate(bodies):
-        path = f"{param}[{index}].attachments" if param else "attachments"
-        for attachment in given(body.attachments, []):
-            named.append(attachment.file_id)
-            for tool in attachment.tools or ():
-                if isinstance(tool, AttachmentFileSearch):
-                    raise tool_resources.no_vector_stores(path)
-                for_code.append(attachment.file_id)
+    attachments = [one for body in bodies for one in given(body.attachments, [])]
+    for_code = [one.file_id for one in attachments if _is_for(one, AttachmentCodeInterpreter)]
+    for_search = [one.file_id for one in attachments if _is_for(one, AttachmentFileSearch)]
+    named = [one.file_id for one in attachments]
+    for body in bodies:
         named += _image_files(body)
-    await tool_resources.require_files(call, list(dict.fromkeys(named)))
-    return tool_resources.with_files(resources, for_code) if for_code else resources
+    files = await stores.require_files(call, named)
+    for file_id in for_search:
+        name = files[file_id].filename
+        if not is_searchable(name, more_types=call.app.settings.search_more_types):
+            raise ApiError.unsupported_extension(extension_of(name))
+    return tool_resources.Attachments(for_code, for_search)
+
+
+def _is_for(attachment: Attachment, tool: type) -> bool:
+    return any(isinstance(one, tool) for one in attachment.tools or ())
 
 
 def _image_files(body: CreateMessage) -> list[str]:

@@ -1,6 +1,6 @@
 """What all nouns do alike: load, list, insert, change and delete objects."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, Generic, TypeVar
@@ -14,6 +14,7 @@ from understudy.store import Conflict, Statement, UnknownCursor, changes
 from understudy.store.records import Record
 from understudy.wire.base import Deleted, ListOf, Wire
 from understudy.wire.query import ListQuery
+from understudy.wire.rules import check_id
 
 W = TypeVar("W", bound=Wire)
 
@@ -80,6 +81,7 @@ async def page(
     *,
     parent: str | None = None,
     run_id: str | None = None,
+    where: Mapping[str, str] | None = None,
     render: Callable[[Record], W] | None = None,
 ) -> ListOf[W]:
     """One page of a list (SPEC section 5)."""
@@ -94,6 +96,7 @@ async def page(
             after=query.after,
             before=query.before,
             run_id=run_id,
+            where=where,
         )
     except UnknownCursor as unknown:
         raise ApiError.not_found(kind, unknown.id) from None
@@ -110,8 +113,8 @@ def _check_cursors(kind: str, query: ListQuery) -> None:
     """A cursor that cannot be an id of this list."""
     prefix = CURSOR_PREFIXES[kind]
     for name, value in (("after", query.after), ("before", query.before)):
-        if value is not None and not value.startswith(prefix):
-            raise ApiError.bad_id(name, value, prefix)
+        if value is not None:
+            check_id(name, value, prefix)
 
 
 def insert(
@@ -135,13 +138,14 @@ def insert(
     )
 
 
-def replace(call: Call, loaded: Loaded[W], object: W) -> Statement:
-    """The statement that stores a changed object, if nobody changed it meanwhile."""
+def replace(call: Call, loaded: Loaded[W], object: W, *, private: Wire | None = None) -> Statement:
+    """The statement that stores a changed object, if nobody changed it meanwhile. What is kept
+    beside it stays, unless something else is given."""
     return changes.update_object(
         loaded.record.id,
         project=call.project,
         body=_encoder.encode(object),
-        private=None,
+        private=None if private is None else _encoder.encode(private),
         version=loaded.version,
     )
 

@@ -7,7 +7,7 @@ from msgspec import UNSET
 from msgspec.structs import replace
 
 from understudy import limits
-from understudy.api import messages, objects, threads, tool_resources
+from understudy.api import messages, objects, stores, threads, tool_resources
 from understudy.api.operation import Call, operation
 from understudy.api.stream import Stream, run_stream
 from understudy.engine import record, stop
@@ -107,6 +107,7 @@ async def _launch(
         launch.abandon()
         raise
     launch.go()
+    stores.ring(call)
     return run_stream(call, run.id, (launch.fence, 0)) if streams else run
 
 

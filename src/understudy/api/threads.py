@@ -1,13 +1,14 @@
 """Threads (SPEC 7.2)."""
 
-from msgspec import UNSET
+import msgspec
 from msgspec.structs import replace
 
 from understudy import limits
-from understudy.api import messages, objects, tool_resources
+from understudy.api import messages, objects, stores, tool_resources
 from understudy.api.operation import Call, operation
 from understudy.errors import ApiError
-from understudy.store import Conflict, Statement, changes
+from understudy.machine.private import ThreadPrivate
+from understudy.store import Conflict, Statement, changes, index_changes
 from understudy.wire.base import Deleted, ListOf, given
 from understudy.wire.query import ListQuery
 from understudy.wire.threads import CreateThread, ModifyThread, Thread
@@ -20,6 +21,7 @@ async def create_thread(call: Call, body: CreateThread | None = None) -> Thread:
     """Create a thread, with its first messages if there are any."""
     thread, statements = await new_thread(call, body or CreateThread(), param="")
     await call.commit(*statements, answer=thread)
+    stores.ring(call)
     return thread
 
 
@@ -33,16 +35,25 @@ async def new_thread(
     bodies = given(body.messages, [])
     if len(bodies) > limits.THREAD_MESSAGES:
         raise ApiError.thread_full(limits.THREAD_MESSAGES)
-    resources = await tool_resources.from_helper(call, body.tool_resources)
-    resources = await messages.attached(call, resources, bodies, param=f"{param}messages")
+    attachments = await messages.attached(call, bodies, param=f"{param}messages")
+    prepared = await tool_resources.from_helper(
+        call,
+        body.tool_resources,
+        attachments,
+        expires_after=tool_resources.OF_A_THREAD,
+    )
     now = call.app.world.now()
     thread = Thread(
         id=call.app.world.new_id("thread"),
         created_at=int(now),
         metadata=given(body.metadata, {}),
-        tool_resources=resources,
+        tool_resources=prepared.resources,
     )
-    statements = [objects.insert(call, "thread", thread, at=now)]
+    private = ThreadPrivate(own_stores=list(prepared.made))
+    statements = [
+        objects.insert(call, "thread", thread, at=now, private=private),
+        *prepared.statements,
+    ]
     statements += messages.insert_all(call, thread.id, bodies, at=now)
     if bodies:
         statements.append(messages.grown(call, thread.id, len(bodies)))
@@ -70,8 +81,9 @@ async def modify_thread(call: Call, thread_id: str, body: ModifyThread) -> Threa
     loaded = await objects.load(call, "thread", thread_id, Thread)
     old = loaded.object
     resources = tool_resources.replaced(old.tool_resources, body.tool_resources)
-    if body.tool_resources is not UNSET:
-        await tool_resources.check_references(call, resources)
+    await tool_resources.check_references(
+        call, given(body.tool_resources, tool_resources.NO_RESOURCES)
+    )
     thread = replace(
         old,
         tool_resources=resources,
@@ -85,12 +97,14 @@ async def delete_thread(call: Call, thread_id: str) -> Deleted:
     """Delete a thread with its messages, runs and steps.
 
     A run that is active is stopped at once, and an open stream of it ends with an error event.
+    Vector stores that were made for the thread go with it, unless something else names them.
     """
     app = call.app
     active = await app.store.active_run(thread_id)
     statements: list[Statement | tuple[Statement, ...]] = [
         changes.delete_object(thread_id, kind="thread", project=call.project),
         _purge_job(call, thread_id),
+        *await _own_stores_gone(call, thread_id),
     ]
     if active is not None:
         statements.append(changes.delete_job(active.id, fence=None))
@@ -100,13 +114,27 @@ async def delete_thread(call: Call, thread_id: str) -> Deleted:
         await call.commit(*statements)
     except Conflict as conflict:
         if conflict.what == "delete_object":
-            raise ApiError.not_found("thread", thread_id) from None
+            # Else it was a store, which somebody else deleted in the same moment.
+            await objects.require(call, "thread", thread_id)
         raise
     if active is not None:
         app.worker.interrupt(active.id, "deleted")
         app.bell.ring(f"run:{active.id}")
     app.bell.ring("jobs")
     return Deleted(id=thread_id, object="thread.deleted")
+
+
+async def _own_stores_gone(call: Call, thread_id: str) -> list[tuple[Statement, ...]]:
+    """What removes the vector stores that were made for this thread and serve nobody else."""
+    record = await objects.require(call, "thread", thread_id)
+    own = msgspec.json.decode(record.private or b"{}", type=ThreadPrivate).own_stores
+    there = await call.app.store.get_many(stores.KIND, call.project, own) if own else []
+    now = call.app.world.now()
+    return [
+        index_changes.forget_store(store.id, project=call.project, now=now)
+        for store in there
+        if not await call.app.store.store_is_referenced(call.project, store.id, besides=thread_id)
+    ]
 
 
 def _purge_job(call: Call, thread_id: str) -> Statement:

@@ -405,8 +405,10 @@ class SearchRankingOptions(Body, frozen=True, kw_only=True):
     ] = UNSET
 
 
-SearchQuery = Annotated[str, Meta(min_length=1, max_length=limits.SEARCH_QUERY_CHARS)]
-SearchQueries = Annotated[list[SearchQuery], Meta(min_length=1, max_length=limits.SEARCH_QUERIES)]
+SearchQuery = Annotated[str, Meta(min_length=1, max_length=limits.VECTOR_STORE_QUERY_CHARS)]
+SearchQueries = Annotated[
+    list[SearchQuery], Meta(min_length=1, max_length=limits.VECTOR_STORE_QUERIES)
+]
 
 
 class SearchVectorStore(Body, frozen=True, kw_only=True):
