@@ -149,7 +149,7 @@ def _opened_embedders(settings: Settings, world: World) -> Embedders:
     name = settings.embedding_model
     if name == "off":
         return Embedders(monotonic=world.monotonic)
-    if Path(name).is_dir() or "/" in name and name.startswith((".", "/", "~")):
+    if Path(name).is_dir() or ("/" in name and name.startswith((".", "/", "~"))):
         try:
             named = open_onnx(Path(name).expanduser())
         except EmbedderError as error:

@@ -20,16 +20,17 @@ from understudy.engine.index import View
 from understudy.machine.vector_store import Predicate, predicate
 from understudy.search import rank
 from understudy.search.part import POSTING
-from understudy.search.rank import Passage, Ranked
-from understudy.search.words import words
+from understudy.search.question import asked
+from understudy.search.rank import ORDINAL_BITS, Passage, Ranked
 from understudy.store.records import ChunkRow
 from understudy.wire.vector_stores import Attribute, Filter
 
 Numbers = NDArray[np.int64]
-Postings = list[tuple[str, int, bytes]]
+Terms = Mapping[str, float]  # Of a query, with the weight of each.
 
 # Neighbours share at most half of a chunk, so a chunk ends in the second row behind its own.
 _BEHIND = 2
+ORDINALS = (1 << ORDINAL_BITS) - 1
 
 
 @dataclass(frozen=True)
@@ -95,41 +96,43 @@ async def _by_words(
     allowed: Numbers | None,
 ) -> list[Ranked]:
     """Of each query the ranking by its words."""
-    terms = [words(query) for query in queries]
     stores = [view.row.number for view in views]
     chunks = sum(view.row.chunks for view in views)
     length = sum(view.row.words for view in views)
-    distinct = sorted({term for query in terms for term in query})
-    wanted = set(distinct)
-    if chunks * len(distinct) > limits.POSTINGS_READ:
-        sizes = await app.store.count_postings(stores, distinct)
-        counts = {term: size // POSTING.itemsize for term, size in sizes.items()}
-        for query in terms:
-            frequencies = {term: counts[term] for term in query if term in counts}
-            kept = rank.pruned(frequencies, chunks)
-            wanted -= set(frequencies) - set(kept)
-    rows = await app.store.postings(stores, sorted(wanted))
+    questions = await _worth_reading(app, stores, [asked(query) for query in queries], chunks)
+    rows = await app.store.postings(stores, sorted({term for one in questions for term in one}))
 
     def ranked() -> list[Ranked]:
         return [
             rank.keyword(
-                rows if len(terms) == 1 else _of(rows, query),
+                [row for row in rows if row[0] in terms] if len(questions) > 1 else rows,
                 chunks=chunks,
                 words=length,
                 documents=documents,
                 allowed=allowed,
-                terms=[term for term in query if term in wanted],
+                terms=terms,
             )
-            for query in terms
+            for terms in questions
         ]
 
     return await asyncio.to_thread(ranked)
 
 
-def _of(rows: Postings, terms: Sequence[str]) -> Postings:
-    """The postings of one query's terms."""
-    mine = set(terms)
-    return [row for row in rows if row[0] in mine]
+async def _worth_reading(
+    app: App, stores: Sequence[int], questions: Sequence[Terms], chunks: int
+) -> Sequence[Terms]:
+    """The terms of each query, without common ones where there would be too much to read."""
+    distinct = sorted({term for terms in questions for term in terms})
+    if chunks * len(distinct) <= limits.POSTINGS_READ:
+        return questions
+    sizes = await app.store.count_postings(stores, distinct)
+    counts = {term: size // POSTING.itemsize for term, size in sizes.items()}
+    kept = []
+    for terms in questions:
+        known = {term: counts[term] for term in terms if term in counts}
+        dropped = set(known) - set(rank.pruned(known, chunks))
+        kept.append({term: weight for term, weight in terms.items() if term not in dropped})
+    return kept
 
 
 async def _by_meaning(
@@ -145,7 +148,8 @@ async def _by_meaning(
         embedded = await embedded_queries(app, view.row, queries)
         if embedded is None:
             continue
-        weights = [rank.dense_weight(float(trust), view.row) for trust in embedded.trust]
+        corpus = view.row.trust / max(view.row.chunks, 1)
+        weights = [float(trust) * corpus for trust in embedded.trust]
         async for matrix, keys in app.index.vectors(view):
             parts = await asyncio.to_thread(
                 rank.dense, matrix, keys, embedded.vectors, documents=documents, allowed=allowed
@@ -166,7 +170,14 @@ async def _passages(
 ) -> list[Found]:
     """The best passages with their texts; neighbours that overlap are one."""
     enough = ranked.scores >= score_threshold
-    merged = rank.merged(Ranked(ranked.keys[enough], ranked.scores[enough]), limit=limit)
+    merged = [
+        Passage(key >> ORDINAL_BITS, key & ORDINALS, key & ORDINALS, score)
+        for key, score in zip(
+            ranked.keys[enough][:limit].tolist(),
+            ranked.scores[enough][:limit].tolist(),
+            strict=True,
+        )
+    ]
     rows = await app.store.chunk_texts(
         [(one.document, one.first, one.last + _BEHIND) for one in merged]
     )
