@@ -78,7 +78,7 @@ class _Ingestion:
                 where={"status": "in_progress"},
             )
             if not page:
-                if await self._is_done():
+                if await self._is_done(index):
                     return
                 continue  # Files came meanwhile.
             await self._files(index, page, over_at)
@@ -95,15 +95,20 @@ class _Ingestion:
             raise Stopped  # The store was deleted, and its job with it.
         return found[0]
 
-    async def _is_done(self) -> bool:
+    async def _is_done(self, index: IndexRow) -> bool:
         """The job goes, unless files came meanwhile."""
         try:
-            await self.commit(
+            [_, abandoned, _] = await self.commit(
                 index_changes.all_ingested(self.store_id),
+                index_changes.abandon_documents(index.number),
                 changes.delete_job(self.lease.id, fence=self.lease.fence),
             )
         except Conflict:
             return False
+        if abandoned:
+            now = self.app.world.now()
+            await self.app.store.commit(index_changes.wake_clean_up(now=now))
+            self.app.bell.ring("jobs")
         return True
 
     async def _others_wait(self) -> bool:

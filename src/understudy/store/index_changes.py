@@ -128,6 +128,11 @@ def all_removed() -> Statement:
     return Statement("any_gone", {}, rows=0)
 
 
+def abandon_documents(store: int) -> Statement:
+    """What was begun of files that were cancelled goes; a row per document."""
+    return Statement("abandon_documents", {"store": store})
+
+
 # Indexing a file.
 
 

@@ -674,6 +674,12 @@ where state <> 'gone'
   and store = (select number from stores where id = :store_id and project = :project)
 returning number;
 
+-- name: abandon_documents
+-- What was begun of a store's files and will not be finished goes.
+update documents set state = 'gone'
+where store = :store and state = 'building'
+returning number;
+
 -- name: delete_store
 -- The hot numbers of a vector store go.
 delete from stores where id = :store_id and project = :project returning number;
