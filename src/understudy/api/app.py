@@ -15,10 +15,10 @@ import msgspec
 import structlog
 
 from understudy import limits
-from understudy.api import health, openapi
+from understudy.api import forms, health, openapi
 from understudy.api.auth import Keys
 from understudy.api.cors import allow_origin, preflight
-from understudy.api.idempotency import Turns, earlier_answer, idempotency_of
+from understudy.api.idempotency import HEADER, Turns, earlier_answer, idempotency_of
 from understudy.api.nouns import load_nouns
 from understudy.api.operation import OPERATIONS, Call, Operation
 from understudy.api.routes import Routes, Target, target_of
@@ -26,15 +26,19 @@ from understudy.api.stream import Stream
 from understudy.api.transport import (
     STREAM_HEADERS,
     Answer,
+    Content,
     Disconnected,
     Receive,
     Scope,
     Send,
     Streams,
+    closing,
     error_answer,
     read_body,
     send_answer,
+    send_content,
 )
+from understudy.blobs import BlobsUnavailable
 from understudy.engine.app import App
 from understudy.errors import ApiError
 from understudy.store import Conflict, Unavailable
@@ -105,7 +109,7 @@ class Api:
             return
         except ApiError as error:
             answer = error_answer(error)
-        except Unavailable as error:
+        except (Unavailable, BlobsUnavailable) as error:
             answer = error_answer(ApiError.unavailable(error.retry_after_s))
         except Exception:  # noqa: BLE001 (the one place where our bugs become a 500)
             _log.exception("request_failed", request_id=request_id, path=scope["path"])
@@ -113,16 +117,19 @@ class Api:
         elapsed_ms = (world.monotonic() - started) * 1000
         outgoing["openai-processing-ms"] = str(round(elapsed_ms))
         self._log_request(scope, headers, answer, request_id, elapsed_ms)
-        if isinstance(answer, Stream):
-            await self._streams.send(
-                send,
-                receive,
-                _guarded(answer.frames, request_id),
-                {**outgoing, **STREAM_HEADERS, **answer.headers},
-            )
-        else:
-            is_head = scope["method"] == "HEAD"
-            await send_answer(send, answer, outgoing, without_body=is_head)
+        is_head = scope["method"] == "HEAD"
+        match answer:
+            case Stream():
+                await self._streams.send(
+                    send,
+                    receive,
+                    _guarded(answer.frames, request_id),
+                    {**outgoing, **STREAM_HEADERS, **answer.headers},
+                )
+            case Content():
+                await send_content(send, receive, answer, outgoing, without_body=is_head)
+            case Answer():
+                await send_answer(send, receive, answer, outgoing, without_body=is_head)
 
     def _common_headers(self, request_id: str, headers: Mapping[str, str]) -> dict[str, str]:
         """What every response carries."""
@@ -146,7 +153,7 @@ class Api:
         headers: Mapping[str, str],
         request_id: str,
         outgoing: dict[str, str],
-    ) -> Answer | Stream:
+    ) -> Answer | Stream | Content:
         """The answer to a request, or the ApiError."""
         if headers.get(HOP_HEADER) == self.app.boot_id:
             raise ApiError.loop_detected()
@@ -164,7 +171,6 @@ class Api:
         outgoing.setdefault("openai-project", key.project)
         operation, path_values = self._routes.match(method, target.segments, scope["path"])
         self._check_beta(operation, target, headers)
-        body = await read_body(scope, receive, headers) if method == "POST" else b""
         call = Call(
             app=self.app,
             project=key.project,
@@ -174,12 +180,38 @@ class Api:
             path=scope["path"],
             headers=headers,
             query=_query(scope),
-            body=body,
             deployment=target.deployment,
-            idempotency=idempotency_of(method, target.segments, headers, body),
             response_headers=outgoing,
         )
+        if operation.form is not None:
+            return await self._perform_form(operation, call, path_values, target, receive)
+        if method == "POST":
+            call.body = await read_body(scope, receive, headers)
+        call.idempotency = idempotency_of(method, target.segments, headers, call.body)
         return await self._perform(operation, call, path_values)
+
+    async def _perform_form(
+        self,
+        operation: Operation,
+        call: Call,
+        path_values: list[str],
+        target: Target,
+        receive: Receive,
+    ) -> Answer | Stream | Content:
+        """Read a form, its file into the blobs, and run the operation on it."""
+        assert operation.form is not None, "the operation takes a form"
+        try:
+            operation.check_path(path_values)
+        except ApiError as error:
+            raise closing(error) from None
+        is_hashed = HEADER in call.headers
+        async with forms.received(
+            self.app, call.project, receive, call.headers, operation.form, is_hashed=is_hashed
+        ) as form:
+            call.body, call.file = form.fields, form.file
+            sent = form.fields + form.digest
+            call.idempotency = idempotency_of(call.method, target.segments, call.headers, sent)
+            return await self._perform(operation, call, path_values)
 
     def _check_beta(self, operation: Operation, target: Target, headers: Mapping[str, str]) -> None:
         """Strict mode only; Azure never had the header (SPEC 2.2, 2.4)."""
@@ -191,7 +223,7 @@ class Api:
 
     async def _perform(
         self, operation: Operation, call: Call, path_values: list[str]
-    ) -> Answer | Stream:
+    ) -> Answer | Stream | Content:
         """Run the operation; again when the record moved under it.
 
         Callers that were refused take turns, object by object, and whoever comes meanwhile queues
@@ -215,7 +247,7 @@ class Api:
 
     async def _perform_once(
         self, operation: Operation, call: Call, arguments: dict[str, Any]
-    ) -> Answer | Stream:
+    ) -> Answer | Stream | Content:
         """Run the operation unless its idempotency key was seen; then give the same answer."""
         idempotency = call.idempotency
         if idempotency is None:
@@ -234,7 +266,7 @@ class Api:
         self,
         scope: Scope,
         headers: Mapping[str, str],
-        answer: Answer | Stream,
+        answer: Answer | Stream | Content,
         request_id: str,
         elapsed_ms: float,
     ) -> None:
@@ -244,7 +276,7 @@ class Api:
                 "request",
                 method=scope["method"],
                 path=scope["path"],
-                status=answer.status if isinstance(answer, Answer) else 200,
+                status=200 if isinstance(answer, Stream) else answer.status,
                 ms=round(elapsed_ms, 1),
                 request_id=request_id,
                 client_request_id=headers.get("x-client-request-id"),
@@ -253,9 +285,11 @@ class Api:
             )
 
 
-def _encode(result: object) -> Answer | Stream:
+def _encode(result: object) -> Answer | Stream | Content:
     """What an operation returned, as it goes out."""
-    return result if isinstance(result, Stream) else Answer(200, _encoder.encode(result))
+    if isinstance(result, Stream | Content):
+        return result
+    return Answer(200, _encoder.encode(result))
 
 
 def _query(scope: Scope) -> list[tuple[str, str]]:

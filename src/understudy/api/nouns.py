@@ -9,6 +9,8 @@ NOUNS = (
     "runs",
     "steps",
     "models",
+    "files",
+    "uploads",
     "vector_stores",
     "vector_store_files",
     "file_batches",

@@ -27,6 +27,7 @@ CURSOR_PREFIXES = {
     "message": "msg",
     "run": "run",
     "step": "step",
+    "file": "file",
     "vector_store": "vs",
 }
 

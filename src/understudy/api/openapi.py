@@ -8,8 +8,9 @@ import msgspec
 from understudy import __version__
 from understudy.api.nouns import load_nouns
 from understudy.api.operation import OPERATIONS, Operation
+from understudy.api.transport import Content
 from understudy.wire.base import Wire
-from understudy.wire.query import SEARCH_CONTENT, ListQuery
+from understudy.wire.query import SEARCH_CONTENT
 
 _REF = "#/components/schemas/{name}"
 
@@ -67,7 +68,8 @@ def _types(operations: list[Operation]) -> list[Any]:
     """Every type that crosses the wire."""
     found: list[Any] = [Error]
     for operation in operations:
-        found.append(operation.response)
+        if operation.response is not Content:
+            found.append(operation.response)
         if operation.body is not None:
             found.append(operation.body)
     return found
@@ -86,19 +88,32 @@ def _entry(operation: Operation, schema_of: dict[Any, Any]) -> dict[str, Any]:
     if operation.body is not None:
         entry["requestBody"] = {
             "required": not operation.body_may_be_empty,
-            "content": {"application/json": {"schema": schema_of[operation.body]}},
+            "content": {_content_type(operation): {"schema": schema_of[operation.body]}},
         }
-    answers = {"application/json": {"schema": schema_of[operation.response]}}
-    if operation.streams:
-        answers["text/event-stream"] = {}
     entry["responses"] = {
-        "200": {"description": "OK", "content": answers},
+        "200": {"description": "OK", "content": _answers(operation, schema_of)},
         "default": {
             "description": "An error",
             "content": {"application/json": {"schema": schema_of[Error]}},
         },
     }
     return entry
+
+
+def _content_type(operation: Operation) -> str:
+    """What a body is sent as."""
+    return "application/json" if operation.form is None else "multipart/form-data"
+
+
+def _answers(operation: Operation, schema_of: dict[Any, Any]) -> dict[str, Any]:
+    """What an operation answers with."""
+    if operation.response is Content:
+        schema = {"type": "string", "format": "binary"}
+        return {"application/octet-stream": {"schema": schema}}
+    answers = {"application/json": {"schema": schema_of[operation.response]}}
+    if operation.streams:
+        answers["text/event-stream"] = {}
+    return answers
 
 
 def _parameters(operation: Operation) -> list[dict[str, Any]]:
@@ -108,7 +123,7 @@ def _parameters(operation: Operation) -> list[dict[str, Any]]:
         for name in operation.path_names
     ]
     if operation.page_name is not None:
-        found += _page_parameters()
+        found += _page_parameters(operation.page)
     for name in operation.query_names:
         found.append({"name": name, "in": "query", "schema": {"type": "string"}})
     if operation.include_name is not None:
@@ -120,11 +135,11 @@ def _parameters(operation: Operation) -> list[dict[str, Any]]:
 
 
 @cache
-def _page_parameters() -> list[dict[str, Any]]:
+def _page_parameters(page: type[Wire]) -> list[dict[str, Any]]:
     """The parameters of a list, from the struct that holds them."""
-    _, components = msgspec.json.schema_components([ListQuery])
+    _, components = msgspec.json.schema_components([page])
     found = []
-    for name, schema in components["ListQuery"]["properties"].items():
+    for name, schema in components[page.__name__]["properties"].items():
         text = schema.pop("description", "")
         found.append({"name": name, "in": "query", "description": text, "schema": schema})
     return found

@@ -2,8 +2,9 @@
 
 The signature says everything. After `call` come, in any order: the names in the path (`str`),
 the body (a Body struct; with a default or `| None` it may be absent), `page: ListQuery`,
-`include: list[str]`, and further query parameters (`str | None`). The return annotation is the
-answer; `Run | Stream` may also answer with server-sent events. The docstring's first sentence is
+`include: list[str]`, and further query parameters (`str | None`). A FormBody is sent as a form,
+and its file is `call.file`. The return annotation is the answer; `Run | Stream` may also answer
+with server-sent events, `Content` is bytes. The docstring's first sentence is
 the summary in the OpenAPI description, the rest its description.
 
 Routes, /openapi.json, docs/reference and docs/coverage.md are all made from the table.
@@ -22,11 +23,12 @@ from understudy.api.idempotency import Idempotency
 from understudy.api.stream import Stream
 from understudy.engine.app import App
 from understudy.errors import ApiError
+from understudy.machine.private import BlobRef
 from understudy.store import Row, Statement, changes
 from understudy.wire import query as wire_query
-from understudy.wire.base import Body, Wire
+from understudy.wire.base import Body, FormBody, Wire
 from understudy.wire.decode import decode
-from understudy.wire.query import ListQuery
+from understudy.wire.query import FileListQuery, ListQuery
 from understudy.wire.rules import check_body, check_id
 
 P = ParamSpec("P")
@@ -58,6 +60,7 @@ class Call:
     headers: Mapping[str, str]
     query: Sequence[tuple[str, str]]
     body: bytes = b""
+    file: BlobRef | None = None  # The file of a form; the operation's commit has to keep it.
     deployment: str | None = None
     idempotency: Idempotency | None = None
     # Set when an Idempotency-Key was seen before and the client wants the run's stream again:
@@ -107,11 +110,23 @@ class Operation:
     body: type[Body] | None
     body_may_be_empty: bool
     page_name: str | None
+    page: type[ListQuery] | type[FileListQuery]
     include_name: str | None
     query_names: tuple[str, ...]
     response: Any  # A type expression, such as ListOf[Message].
     streams: bool
     function: Callable[..., Awaitable[Any]]
+
+    @property
+    def form(self) -> type[FormBody] | None:
+        """The body, if it is a form."""
+        return self.body if self.body is not None and issubclass(self.body, FormBody) else None
+
+    def check_path(self, path_values: Sequence[str]) -> None:
+        """Raise what is wrong with the ids in the path."""
+        bad_id = _bad_path_id(dict(zip(self.path_names, path_values, strict=True)))
+        if bad_id is not None:
+            raise bad_id
 
     def bind(self, call: Call, path_values: Sequence[str]) -> dict[str, Any]:
         """The function's arguments, or the first thing that is wrong (the order of SPEC 3)."""
@@ -128,7 +143,9 @@ class Operation:
         if bad_id is not None:
             raise bad_id
         if self.page_name is not None:
-            arguments[self.page_name] = wire_query.list_query(call.query)
+            is_files = self.page is FileListQuery
+            read = wire_query.file_list_query if is_files else wire_query.list_query
+            arguments[self.page_name] = read(call.query)
         if self.include_name is not None:
             arguments[self.include_name] = wire_query.include(call.query)
         for name in self.query_names:
@@ -162,6 +179,7 @@ def _describe(
     path_names = tuple(re.findall(r"{(\w+)}", path))
     body_name, body, body_may_be_empty = None, None, False
     page_name, include_name, query_names = None, None, []
+    page: type[ListQuery] | type[FileListQuery] = ListQuery
     for parameter in list(signature(function).parameters.values())[1:]:
         hint = hints[parameter.name]
         struct = _body_type(hint)
@@ -170,8 +188,8 @@ def _describe(
         elif struct is not None:
             body_name, body = parameter.name, struct
             body_may_be_empty = hint is not struct or parameter.default is not Parameter.empty
-        elif hint is ListQuery:
-            page_name = parameter.name
+        elif hint in (ListQuery, FileListQuery):
+            page_name, page = parameter.name, hint
         elif parameter.name == "include":
             include_name = parameter.name
         else:
@@ -191,6 +209,7 @@ def _describe(
         body=body,
         body_may_be_empty=body_may_be_empty,
         page_name=page_name,
+        page=page,
         include_name=include_name,
         query_names=tuple(query_names),
         response=next(answer for answer in answers if answer is not Stream),

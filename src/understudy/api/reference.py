@@ -79,7 +79,8 @@ def _operation(operation: Operation, entry: dict[str, Any]) -> list[str]:
 
 
 def _schema(place: dict[str, Any]) -> dict[str, Any]:
-    schema: dict[str, Any] = place["content"]["application/json"]["schema"]
+    """The schema of a body or an answer; JSON, a form or bytes, it is the first."""
+    schema: dict[str, Any] = next(iter(place["content"].values()))["schema"]
     return schema
 
 
@@ -114,4 +115,6 @@ def _type_name(schema: dict[str, Any]) -> str:
         return " or ".join(f"`{value}`" for value in schema["enum"])
     if schema.get("type") == "array":
         return f"list of {_type_name(schema.get('items', {}))}"
+    if schema.get("format") == "binary":
+        return "bytes"
     return str(schema.get("type", "anything"))

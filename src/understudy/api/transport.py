@@ -9,6 +9,7 @@ from collections.abc import (
     Mapping,
     MutableMapping,
 )
+from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
@@ -48,6 +49,17 @@ class Answer:
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class Content:
+    """A response whose bytes are read while they are sent."""
+
+    pieces: AsyncGenerator[bytes]
+    size_bytes: int
+    content_type: str
+    status: int = 200
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
 def error_answer(error: ApiError) -> Answer:
     """The envelope, indented as the original's."""
     body = msgspec.json.format(msgspec.json.encode(error.envelope()), indent=2)
@@ -58,7 +70,7 @@ async def read_body(scope: Scope, receive: Receive, headers: Mapping[str, str]) 
     """The whole body; refused as soon as it is known to be too large, or when it stalls."""
     declared = headers.get("content-length", "")
     if declared.isdigit() and int(declared) > limits.JSON_BODY_BYTES:
-        raise _closing(ApiError.too_large(limits.JSON_BODY_BYTES, int(declared)))
+        raise closing(ApiError.too_large(limits.JSON_BODY_BYTES, int(declared)))
     is_whole = BODY_IS_WHOLE in (scope.get("extensions") or ())
     first = await (_asked(receive) if is_whole else _receive(receive))
     body = first.get("body", b"")
@@ -77,7 +89,7 @@ async def read_body(scope: Scope, receive: Receive, headers: Mapping[str, str]) 
 
 def _check_size(body: bytes | bytearray) -> None:
     if len(body) > limits.JSON_BODY_BYTES:
-        raise _closing(ApiError.too_large(limits.JSON_BODY_BYTES, len(body)))
+        raise closing(ApiError.too_large(limits.JSON_BODY_BYTES, len(body)))
 
 
 async def _receive(receive: Receive) -> MutableMapping[str, Any]:
@@ -85,7 +97,7 @@ async def _receive(receive: Receive) -> MutableMapping[str, Any]:
         async with asyncio.timeout(limits.BODY_STALL_S):
             return await _asked(receive)
     except TimeoutError:
-        raise _closing(ApiError.body_stalled(limits.BODY_STALL_S)) from None
+        raise closing(ApiError.body_stalled(limits.BODY_STALL_S)) from None
 
 
 async def _asked(receive: Receive) -> MutableMapping[str, Any]:
@@ -95,7 +107,18 @@ async def _asked(receive: Receive) -> MutableMapping[str, Any]:
     return message
 
 
-def _closing(error: ApiError) -> ApiError:
+async def body_pieces(receive: Receive) -> AsyncGenerator[bytes]:
+    """A body of any size, as it arrives; refused when it stalls. Who reads has the other bounds."""
+    more = True
+    while more:
+        message = await _receive(receive)
+        more = message.get("more_body", False)
+        piece = message.get("body", b"")
+        if piece:
+            yield bytes(piece)
+
+
+def closing(error: ApiError) -> ApiError:
     """The rest of the body is not read, so the connection cannot be used again."""
     error.headers["connection"] = "close"
     return error
@@ -109,7 +132,12 @@ def _raw(headers: Mapping[str, str]) -> list[tuple[bytes, bytes]]:
 
 
 async def send_answer(
-    send: Send, answer: Answer, headers: Mapping[str, str], *, without_body: bool = False
+    send: Send,
+    receive: Receive,
+    answer: Answer,
+    headers: Mapping[str, str],
+    *,
+    without_body: bool = False,
 ) -> None:
     """Send a whole response."""
     all_headers = {**headers, **answer.headers}
@@ -120,7 +148,56 @@ async def send_answer(
         {"type": "http.response.start", "status": answer.status, "headers": _raw(all_headers)}
     )
     body = b"" if without_body else answer.body
+    if all_headers.get("connection") == "close":
+        await send({"type": "http.response.body", "body": body, "more_body": True})
+        await _linger(receive)
+        body = b""
     await send({"type": "http.response.body", "body": body})
+
+
+async def _linger(receive: Receive) -> None:
+    """Read on for a moment before the connection is closed.
+
+    A client that is still sending would be told of a reset, and might never read the answer.
+    """
+    with suppress(TimeoutError):
+        async with asyncio.timeout(limits.LINGER_S):
+            await _until_disconnect(receive)
+
+
+async def send_content(
+    send: Send,
+    receive: Receive,
+    content: Content,
+    headers: Mapping[str, str],
+    *,
+    without_body: bool = False,
+) -> None:
+    """Send bytes until they end or the client is gone. Their failure breaks the connection:
+    that is the only way to say it after the length was."""
+    all_headers = {
+        **headers,
+        **content.headers,
+        "content-type": content.content_type,
+        "content-length": str(content.size_bytes),
+    }
+    async with aclosing(content.pieces):
+        await send(
+            {"type": "http.response.start", "status": content.status, "headers": _raw(all_headers)}
+        )
+        if without_body:
+            await send({"type": "http.response.body", "body": b""})
+            return
+        pump = asyncio.create_task(_pump(send, content.pieces))
+        gone = asyncio.create_task(_until_disconnect(receive))
+        try:
+            await asyncio.wait({pump, gone}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            pump.cancel()
+            gone.cancel()
+            await asyncio.wait({pump, gone})
+        if not pump.cancelled():
+            pump.result()
 
 
 class Streams:

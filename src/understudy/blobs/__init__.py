@@ -19,6 +19,10 @@ class BlobsUnavailable(Exception):
         self.retry_after_s = retry_after_s
 
 
+class BlobsFull(BlobsUnavailable):
+    """There is no space for more bytes."""
+
+
 class NoBlob(Exception):
     """Nothing is stored under this key."""
 

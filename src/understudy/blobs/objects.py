@@ -22,7 +22,7 @@ from obstore.exceptions import BaseError
 from obstore.store import AzureStore, GCSStore, LocalStore, MemoryStore, ObjectStore, S3Store
 
 from understudy import limits
-from understudy.blobs import Blobs, BlobsUnavailable, NoBlob
+from understudy.blobs import Blobs, BlobsFull, BlobsUnavailable, NoBlob
 
 
 def open_blobs(url: str, options: Mapping[str, str]) -> Blobs:
@@ -76,6 +76,7 @@ class _Objects:
         async for piece in pieces:  # Outside of the translation: its errors are the caller's.
             size += len(piece)
             with _translated(key):
+                self._require_space()
                 await writer.write(piece)
         with _translated(key):
             await writer.close()
@@ -108,6 +109,13 @@ class _Objects:
 
     async def close(self) -> None:
         """Nothing is held."""
+
+    def _require_space(self) -> None:
+        """Files must not take the last of a disk, for the record may be on it."""
+        if self._folder is not None:
+            found = os.statvfs(self._folder)
+            if found.f_bavail * found.f_frsize < limits.FREE_BYTES_FOR_BLOBS:
+                raise BlobsFull(f"almost no space is left on the disk of {self._folder}")
 
 
 def _settle(path: Path) -> None:

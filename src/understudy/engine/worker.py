@@ -16,6 +16,7 @@ import structlog
 from understudy import limits
 from understudy.engine.app import App
 from understudy.engine.drive import Start, drive
+from understudy.engine.files import clean_upload, delete_blob, expire_file
 from understudy.engine.ingest import clean_up, ingest
 from understudy.engine.lease import Lease, Reason
 from understudy.engine.log import LiveLog
@@ -49,6 +50,9 @@ async def _purge(app: App, lease: Lease) -> None:
 JOBS: dict[str, Callable[[App, Lease], Awaitable[None]]] = {
     "run": _drive,
     "purge": _purge,
+    "blob": delete_blob,
+    "expire": expire_file,
+    "upload": clean_upload,
     "ingest": ingest,
     "clean_up": clean_up,
 }

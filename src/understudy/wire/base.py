@@ -28,11 +28,12 @@ class Body(Wire, frozen=True, forbid_unknown_fields=True):
 class FormBody(Body, frozen=True):
     """Anything that a client sends as multipart/form-data, because it has a file.
 
-    `FILE` is the field of the file. Its value is the file's name: the bytes are stored before
-    anybody looks at the fields, since they may come in any order.
+    `FILE` is the field of the file, which has at most `MAX_BYTES`. Its value is the file's name:
+    the bytes are stored before anybody looks at the fields, since they may come in any order.
     """
 
     FILE: ClassVar[str]
+    MAX_BYTES: ClassVar[int]
 
 
 # Fields that many objects share.

@@ -51,7 +51,7 @@ class File(Wire, frozen=True, kw_only=True):
     bytes: Annotated[int, Meta(description="The size of the file.")]
     created_at: CreatedAt
     expires_at: Annotated[
-        int | UnsetType,
+        int | None | UnsetType,
         Meta(description="When the file expires, in unix seconds; absent when it does not."),
     ] = UNSET
     filename: Annotated[str, Meta(description="The name of the file.")]
@@ -69,6 +69,7 @@ class CreateFile(FormBody, frozen=True, kw_only=True):
     """Upload a file, as multipart/form-data with its fields in any order."""
 
     FILE: ClassVar[str] = "file"
+    MAX_BYTES: ClassVar[int] = limits.FILE_BYTES
 
     file: Annotated[FormFile, Meta(description="The file, at most 512 MB.")]
     purpose: Annotated[

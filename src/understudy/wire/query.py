@@ -46,6 +46,34 @@ class ListQuery(Wire, frozen=True, kw_only=True):
     ] = None
 
 
+class FileListQuery(Wire, frozen=True, kw_only=True):
+    """Which page of the list of files; it has larger pages, and no `before`."""
+
+    limit: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=limits.FILES_LIST_MAX,
+            description="How many files the page holds at most, 1 to 10000.",
+        ),
+    ] = limits.FILES_LIST_MAX
+    order: Annotated[
+        Literal["asc", "desc"],
+        Meta(description="Oldest first or newest first, by time of creation."),
+    ] = "desc"
+    after: Annotated[
+        str | None, Meta(description="An id: the page holds what follows it in this order.")
+    ] = None
+
+
+def file_list_query(query: Query) -> FileListQuery:
+    """The page of the list of files that a URL asks for."""
+    known = [(name, value) for name, value in query if name != "before"]
+    maximum = limits.FILES_LIST_MAX
+    found = list_query(known, default=maximum, maximum=maximum)
+    return FileListQuery(limit=found.limit, order=found.order, after=found.after)
+
+
 def list_query(
     query: Query,
     *,

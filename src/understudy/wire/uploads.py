@@ -74,6 +74,7 @@ class AddUploadPart(FormBody, frozen=True, kw_only=True):
     """A part of an upload, as multipart/form-data."""
 
     FILE: ClassVar[str] = "data"
+    MAX_BYTES: ClassVar[int] = limits.PART_BYTES
 
     data: Annotated[FormFile, Meta(description="The bytes of this part, at most 64 MB.")]
 

@@ -1,0 +1,40 @@
+"""The files that assistants and threads name: once they are gone, they are not shown."""
+
+from collections.abc import Sequence
+from typing import TypeVar
+
+from msgspec.structs import replace
+
+from understudy.api.operation import Call
+from understudy.engine import files
+from understudy.wire.assistants import Assistant
+from understudy.wire.threads import Thread
+from understudy.wire.tools import CodeInterpreterResources, ToolResources
+
+T = TypeVar("T", Assistant, Thread)
+
+
+async def without_gone(call: Call, objects: Sequence[T]) -> list[T]:
+    """Assistants or threads without the files that were deleted since: a file does not know who
+    names it, so each reader looks."""
+    named = list(dict.fromkeys(id for one in objects for id in _file_ids(one.tool_resources)))
+    if not named:
+        return list(objects)
+    records = await files.present(call.app, call.project, named)
+    there = {record.id for record in records}
+    return [_without(one, there) for one in objects]
+
+
+def _file_ids(resources: ToolResources) -> list[str]:
+    code = resources.code_interpreter
+    return code.file_ids if isinstance(code, CodeInterpreterResources) else []
+
+
+def _without(object: T, there: set[str]) -> T:
+    """The object, showing only what is there."""
+    ids = _file_ids(object.tool_resources)
+    left = [id for id in ids if id in there]
+    if left == ids:
+        return object
+    code = CodeInterpreterResources(file_ids=left)
+    return replace(object, tool_resources=replace(object.tool_resources, code_interpreter=code))
