@@ -47,6 +47,7 @@ class StrictClient:
         self._step: str | None = None
         self._message: str | None = None
         self._texts: dict[str, dict[int, str]] = {}
+        self._notes: dict[str, list[dict[str, Any]]] = {}
 
     def hear(self, name: str, data: dict[str, Any]) -> None:
         """One event."""
@@ -86,7 +87,10 @@ class StrictClient:
             for part in data["delta"]["content"]:
                 assert part["index"] <= len(texts), "an index was left out"
                 text = part["text"]["value"] if part["type"] == "text" else part["refusal"]
+                is_first = part["index"] not in texts
                 texts[part["index"]] = texts.get(part["index"], "") + text
+                if part["type"] == "text":
+                    self._hear_annotations(data["id"], part["text"], is_first=is_first)
         elif what in _MESSAGE_ENDS:
             assert self._message in (data["id"], None)
             self._message = None
@@ -96,3 +100,20 @@ class StrictClient:
                 part = data["content"][index]
                 whole = part["text"]["value"] if part["type"] == "text" else part["refusal"]
                 assert whole == text, "the deltas are not the message"
+                if part["type"] == "text":
+                    self._check_annotations(data["id"], part["text"])
+
+    def _hear_annotations(self, id: str, text: dict[str, Any], *, is_first: bool) -> None:
+        """A list of its own in the first delta, and an index in each (SPEC 9.4, 4)."""
+        assert not is_first or text["annotations"] == [], "the first delta has annotations"
+        notes = self._notes.setdefault(id, [])
+        for note in text.get("annotations", ()):
+            assert note.pop("index") == len(notes), "an index was left out"
+            assert note["text"] == text["value"], "a marker is not one delta"
+            notes.append(note)
+
+    def _check_annotations(self, id: str, text: dict[str, Any]) -> None:
+        """The whole message repeats them without index; each is where its text is."""
+        assert text["annotations"] == self._notes.get(id, [])
+        for note in text["annotations"]:
+            assert text["value"][note["start_index"] : note["end_index"]] == note["text"]

@@ -10,8 +10,11 @@ from dataclasses import dataclass, field
 from itertools import count
 
 import msgspec
+from msgspec.structs import replace
 
+from understudy.machine import citations, file_search, toolbox
 from understudy.machine.begin import begin
+from understudy.machine.citations import Citations
 from understudy.machine.deltas import Turn
 from understudy.machine.happenings import (
     BudgetExhausted,
@@ -37,9 +40,10 @@ from understudy.wire.chat import ChatChunk, ChatUsage, ChunkChoice, ChunkDelta
 from understudy.wire.events import Event
 from understudy.wire.messages import Message
 from understudy.wire.runs import CreateRun, Run
-from understudy.wire.steps import LogsOutput, Step
+from understudy.wire.steps import LogsOutput, ResultText, SearchResult, Step, StepToolCall
 from understudy.wire.tools import (
     CodeInterpreterTool,
+    FileSearchTool,
     FunctionDefinition,
     FunctionTool,
     Tool,
@@ -51,7 +55,16 @@ FUNCTIONS: list[Tool] = [
     FunctionTool(function=FunctionDefinition(name="get_weather")),
     FunctionTool(function=FunctionDefinition(name="get_time")),
 ]
-ALL_TOOLS: list[Tool] = [*FUNCTIONS, CodeInterpreterTool()]
+ALL_TOOLS: list[Tool] = [*FUNCTIONS, CodeInterpreterTool(), FileSearchTool()]
+FOUND = [
+    SearchResult(
+        file_id=f"file-{place}",
+        file_name=f"{place}.md",
+        score=0.5,
+        content=[ResultText(text=f"Passage {place}.")],
+    )
+    for place in range(2)
+]
 
 
 def assistant(tools: list[Tool]) -> Assistant:
@@ -92,10 +105,19 @@ class Play:
     reclaims: int = 0
 
     @classmethod
-    def start(cls, tools: list[Tool], *, parallel: bool = True) -> "Play":
+    def start(
+        cls, tools: list[Tool], *, parallel: bool = True, include_content: bool = False
+    ) -> "Play":
         """A queued run."""
-        body = CreateRun(assistant_id="asst_1", parallel_tool_calls=parallel)
-        move = begin(body, assistant(tools), id="run_1", thread_id="thread_1", now=NOW, ttl_s=600)
+        move = begin(
+            CreateRun(assistant_id="asst_1", parallel_tool_calls=parallel),
+            assistant(tools),
+            id="run_1",
+            thread_id="thread_1",
+            now=NOW,
+            ttl_s=600,
+            include_content=include_content,
+        )
         play = cls(move.state, move.next)
         play._take("", None, move)
         return play
@@ -132,6 +154,15 @@ class Play:
             )
         return State(run, private, step, step_private, message)
 
+    @property
+    def steps(self) -> list[Step]:
+        """The steps as stored, oldest first."""
+        return [
+            msgspec.json.decode(body, type=tuple[Step, object])[0]
+            for id, body in self.stored.items()
+            if id.startswith("step_")
+        ]
+
     # What can happen.
 
     def claim(self) -> None:
@@ -151,7 +182,13 @@ class Play:
 
     def hear(self, deltas: list[ChunkDelta]) -> None:
         """The model says these pieces, and is not done."""
-        self.turn = Turn(self.state.run, prompt_tokens=7, new_id=self.new_id)
+        can_search = "file_search" in toolbox.built_in(self.state.run.tools).values()
+        self.turn = Turn(
+            self.state.run,
+            prompt_tokens=7,
+            new_id=self.new_id,
+            citations=Citations(citations.sources(self.steps)) if can_search else None,
+        )
         for delta in deltas:
             self._say(self.turn.feed(chunk(delta), NOW))
 
@@ -186,9 +223,14 @@ class Play:
         if not works:
             self.happen(ToolFailed(now=NOW, message="The tool is off."))
             return
-        record = code_record(self.next.call)
-        details = msgspec.structs.replace(record.code_interpreter, outputs=[LogsOutput(logs="4\n")])
-        answer = msgspec.structs.replace(record, code_interpreter=details)
+        call = self.next.call
+        answer: StepToolCall
+        if call.name == "file_search":
+            answer = file_search.answered(call, file_search.scope(self.state.run), FOUND)
+        else:
+            record = code_record(call)
+            details = replace(record.code_interpreter, outputs=[LogsOutput(logs="4\n")])
+            answer = replace(record, code_interpreter=details)
         self.happen(ToolRan(now=NOW, call=answer, spare_id=self.new_id("step")))
 
     def submit(self) -> dict[str, str]:

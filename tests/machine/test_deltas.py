@@ -1,11 +1,16 @@
 """One model turn: which call a fragment belongs to, what streams live, and what it ends in."""
 
+from typing import Any
+
+import msgspec
 import pytest
 
 from tests.machine.play import ALL_TOOLS, FUNCTIONS, NOW, Play, chunk
 from understudy import limits
-from understudy.machine.deltas import TooMuch, Turn
+from understudy.machine.citations import Citations
+from understudy.machine.deltas import Said, TooMuch, Turn
 from understudy.machine.happenings import CallsBegan, ModelSpoke, TextBegan, TextEnded
+from understudy.machine.message import text_content
 from understudy.wire.chat import (
     ChatChunk,
     ChatUsage,
@@ -14,7 +19,7 @@ from understudy.wire.chat import (
     ChunkToolCall,
 )
 from understudy.wire.events import Event
-from understudy.wire.messages import RefusalContent, TextContent
+from understudy.wire.messages import MessageDelta, RefusalContent, TextContent
 from understudy.wire.steps import StepDelta, StepFunctionCall, ToolCallsDetails
 from understudy.wire.tools import Tool
 
@@ -243,6 +248,104 @@ def test_only_one_call_is_kept_when_parallel_calls_are_off() -> None:
     one.feed(call("get_time", "{}", id="b", index=1), NOW)
     assert one.finish(NOW) == []
     assert [made.name for made in one.spoke(NOW, "s").calls] == ["get_weather"]
+
+
+# Citations.
+
+SOURCES = {(4, 0): "file-a", (4, 1): "file-b"}
+
+
+def citing() -> Turn:
+    play = Play.start(ALL_TOOLS)
+    return Turn(play.state.run, prompt_tokens=7, new_id=play.new_id, citations=Citations(SOURCES))
+
+
+def text_deltas(said: list[Said]) -> list[dict[str, Any]]:
+    """What clients get of a text, as JSON."""
+    found: list[dict[str, Any]] = []
+    for one in said:
+        if isinstance(one, Event) and isinstance(one.data, MessageDelta):
+            found += [part["text"] for part in msgspec.to_builtins(one.data.delta)["content"]]
+    return found
+
+
+def note(start: int, **more: Any) -> dict[str, Any]:
+    return {
+        **more,
+        "type": "file_citation",
+        "text": "【4:0†source】",
+        "start_index": start,
+        "end_index": start + 12,
+        "file_citation": {"file_id": "file-a"},
+    }
+
+
+def test_a_marker_is_one_delta_with_its_annotation() -> None:
+    one = citing()
+    said: list[Said] = []
+    for piece in ("It rains.【4", ":0†sou", "rce】", " Again【4:1†", "source】"):
+        said += one.feed(text(piece), NOW)
+    said += one.finish(NOW)
+    first, marker, plain, other = text_deltas(said)
+    assert first == {"value": "It rains.", "annotations": []}
+    assert marker == {"value": "【4:0†source】", "annotations": [note(9, index=0)]}
+    assert plain == {"value": " Again"}
+    assert [one["index"] for one in other["annotations"]] == [1]
+    (content,) = msgspec.to_builtins(one.content())
+    assert content["text"]["value"] == "It rains.【4:0†source】 Again【4:1†source】"
+    assert content["text"]["annotations"][0] == note(9)
+    assert "index" not in content["text"]["annotations"][1]
+
+
+def test_a_text_that_starts_with_a_marker_starts_with_an_empty_delta() -> None:
+    said = citing().feed(text("【4:0†source】"), NOW)
+    assert text_deltas(said) == [
+        {"value": "", "annotations": []},
+        {"value": "【4:0†source】", "annotations": [note(0, index=0)]},
+    ]
+
+
+def test_what_is_held_back_is_said_before_the_text_ends() -> None:
+    one = citing()
+    one.feed(text("see 【4:0"), NOW)
+    said = one.feed(call("get_weather", "{}", id="a", index=0), NOW)
+    assert shown(list(said)) == ["thread.message.delta", "TextEnded"]
+    assert text_deltas(said) == [{"value": "【4:0"}]
+    other = citing()
+    other.feed(text("see 【4:0"), NOW)
+    assert text_deltas(other.finish(NOW)) == [{"value": "【4:0"}]
+
+
+def test_a_message_begins_with_something_to_show() -> None:
+    one = citing()
+    assert one.feed(text("【9:9†source】"), NOW) == []
+    assert one.has_spoken and one.content() == []
+    said = one.feed(call("file_search", "{}", id="a", index=0), NOW)
+    assert said == [], "a message without text is not opened"
+    lone = citing()
+    lone.feed(text("【9:9†source】"), NOW)
+    assert text_deltas(lone.finish(NOW)) == [{"value": "", "annotations": []}]
+
+
+def test_a_cut_text_is_what_was_shown() -> None:
+    one = citing()
+    said = one.feed(text("yes【4:0†source】 and 【4:1†sou"), NOW)
+    (content,) = one.content()
+    assert isinstance(content, TextContent)
+    assert content.text.value == "".join(delta["value"] for delta in text_deltas(said))
+    assert content.text.value == "yes【4:0†source】 and "
+    assert len(content.text.annotations) == 1
+
+
+def test_a_run_without_file_search_says_what_the_model_says() -> None:
+    written = "see 【4:0†source】 and 【9:9"
+    assert result([text(written)]).content == [text_content(written)]
+
+
+def test_a_refusal_has_no_citations() -> None:
+    one = citing()
+    one.feed(chunk(ChunkDelta(refusal="I cannot【4:0†source】")), NOW)
+    assert one.content() == [RefusalContent(refusal="I cannot【4:0†source】")]
 
 
 # How a turn ends.

@@ -36,9 +36,21 @@ from understudy.wire.steps import Step, StepFunctionCall, ToolCallsDetails
 
 SEQUENCES = 10_000
 
-_texts = st.sampled_from(["Hello", " world", "é🙂", "\n"]).map(
-    lambda text: ChunkDelta(content=text)
-)
+_texts = st.sampled_from(
+    [
+        "Hello",
+        " world",
+        "é🙂",
+        "\n",
+        "【4:0†source】",
+        "【4:1†source",
+        "】",
+        "【6:",
+        "0】",
+        "【9:9†】",
+    ]
+).map(lambda text: ChunkDelta(content=text))
+_NAMES = ["get_weather", "get_time", "code_interpreter", "file_search", "nonsense"]
 _refusals = st.just(ChunkDelta(refusal="I cannot."))
 _calls = st.builds(
     lambda index, id, name, arguments: ChunkDelta(
@@ -50,14 +62,14 @@ _calls = st.builds(
     ),
     st.sampled_from([None, 0, 0, 1]),
     st.sampled_from([None, "a", "b"]),
-    st.sampled_from([None, "get_weather", "get_time", "code_interpreter", "nonsense"]),
+    st.sampled_from([None, *_NAMES]),
     st.sampled_from(["", "{}", '{"city":', '"Oslo"}']),
 )
 _pieces = st.lists(st.one_of(_texts, _texts, _refusals, _calls, _calls), max_size=5)
 _usage = st.sampled_from([None, ChatUsage(prompt_tokens=11, completion_tokens=3)])
 # What well-behaved providers send, so that random scripts get far.
 _whole_calls = st.lists(
-    st.sampled_from(["get_weather", "get_time", "code_interpreter", "nonsense"]).map(
+    st.sampled_from(_NAMES).map(
         lambda name: ChunkDelta(
             tool_calls=[ChunkToolCall(function=ChunkFunction(name=name, arguments="{}"))]
         )
@@ -192,11 +204,11 @@ def play_script(script: list[tuple[Any, ...]], tools: list[Any], *, parallel: bo
 
 
 @settings(max_examples=SEQUENCES, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(script=_scripts, with_code=st.booleans(), parallel=st.booleans())
+@given(script=_scripts, with_built_in=st.booleans(), parallel=st.booleans())
 def test_every_sequence_keeps_the_properties(
-    script: list[tuple[Any, ...]], with_code: bool, parallel: bool
+    script: list[tuple[Any, ...]], with_built_in: bool, parallel: bool
 ) -> None:
-    play = play_script(script, ALL_TOOLS if with_code else FUNCTIONS, parallel=parallel)
+    play = play_script(script, ALL_TOOLS if with_built_in else FUNCTIONS, parallel=parallel)
     for before, happening, move in play.moves:
         check_move(before, happening, move)
     check_play(play)
@@ -206,11 +218,11 @@ def test_every_sequence_keeps_the_properties(
 
 
 @settings(max_examples=2_000, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(script=_scripts, with_code=st.booleans())
+@given(script=_scripts, with_built_in=st.booleans())
 def test_a_reload_gives_the_same_next_action(
-    script: list[tuple[Any, ...]], with_code: bool
+    script: list[tuple[Any, ...]], with_built_in: bool
 ) -> None:
-    play = play_script(script, ALL_TOOLS if with_code else FUNCTIONS, parallel=True)
+    play = play_script(script, ALL_TOOLS if with_built_in else FUNCTIONS, parallel=True)
     reloaded = play.reload()
     assert reloaded == play.state
     if play.state.run.status not in ("queued", "in_progress"):
@@ -220,11 +232,11 @@ def test_a_reload_gives_the_same_next_action(
 
 
 @settings(max_examples=2_000, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(script=_scripts, with_code=st.booleans())
+@given(script=_scripts, with_built_in=st.booleans())
 def test_outputs_once_recorded_are_never_lost(
-    script: list[tuple[Any, ...]], with_code: bool
+    script: list[tuple[Any, ...]], with_built_in: bool
 ) -> None:
-    play = Play.start(ALL_TOOLS if with_code else FUNCTIONS)
+    play = Play.start(ALL_TOOLS if with_built_in else FUNCTIONS)
     recorded: dict[str, str] = {}
     for op in script:
         try:
@@ -247,11 +259,11 @@ def test_outputs_once_recorded_are_never_lost(
 
 
 @settings(max_examples=1_000, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(script=_scripts, with_code=st.booleans(), parallel=st.booleans())
+@given(script=_scripts, with_built_in=st.booleans(), parallel=st.booleans())
 def test_the_official_accumulator_accepts_every_path(
-    script: list[tuple[Any, ...]], with_code: bool, parallel: bool
+    script: list[tuple[Any, ...]], with_built_in: bool, parallel: bool
 ) -> None:
-    play = play_script(script, ALL_TOOLS if with_code else FUNCTIONS, parallel=parallel)
+    play = play_script(script, ALL_TOOLS if with_built_in else FUNCTIONS, parallel=parallel)
     accepts(play.events)
 
 
