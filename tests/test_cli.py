@@ -108,8 +108,8 @@ def test_the_first_start_shows_a_key_once(tmp_path: Path) -> None:
     with served(tmp_path) as server:
         assert server.key is None
         assert httpx2.get(f"{server.url}/assistants", headers=headers).status_code == 200
-    for file in (tmp_path / "understudy-data").iterdir():
-        assert key.encode() not in file.read_bytes()
+    for file in (tmp_path / "understudy-data").rglob("*"):
+        assert file.is_dir() or key.encode() not in file.read_bytes()
 
 
 def test_a_key_can_be_brought_along(tmp_path: Path) -> None:
@@ -228,9 +228,9 @@ def test_help_loads_no_server() -> None:
 
 def test_the_longest_banner_has_twelve_lines() -> None:
     found = [(name, f"http://127.0.0.1:{port}/v1") for name, port in (("a", 1), ("b", 2))] * 2
-    lines = banner(Settings(), "http://127.0.0.1:8000/v1", "sk-key", found)
+    lines = banner(Settings(), "http://127.0.0.1:8000/v1", "sk-key", found, "keywords only")
     assert len(lines) <= 12
     provider = Settings(upstream_url="http://user:secret@host/v1", model="local")
-    text = "\n".join(banner(provider, "http://127.0.0.1:8000/v1", None, []))
+    text = "\n".join(banner(provider, "http://127.0.0.1:8000/v1", None, [], "keywords only"))
     assert "secret" not in text
     assert "local for unknown names" in text

@@ -37,6 +37,7 @@ from understudy.search import EmbedderError
 from understudy.search.child import Readers
 from understudy.search.choice import Embedders
 from understudy.search.embed_onnx import open_onnx
+from understudy.search.rerank import Reranker
 from understudy.settings import (
     Settings,
     SettingsError,
@@ -122,6 +123,9 @@ async def opened_app(
         stack.push_async_callback(model.close)
         embedders = _opened_embedders(settings, world)
         stack.push_async_callback(embedders.close)
+        reranker = _opened_reranker(settings)
+        if reranker is not None:
+            stack.push_async_callback(reranker.close)
         readers = Readers(limits.INGESTS_AT_ONCE)
         stack.push_async_callback(readers.close)
         bell = LocalBell()
@@ -138,6 +142,7 @@ async def opened_app(
             embedders=embedders,
             readers=readers,
             index=Index(store),
+            reranker=reranker,
             log=log,
             worker=worker,
             boot_id=boot_id,
@@ -156,6 +161,13 @@ def _opened_embedders(settings: Settings, world: World) -> Embedders:
             raise SettingsError(f"UNDERSTUDY_EMBEDDING_MODEL: {error.message}") from error
         return Embedders(named, monotonic=world.monotonic)
     return Embedders(monotonic=world.monotonic)
+
+
+def _opened_reranker(settings: Settings) -> Reranker | None:
+    """What orders search results anew, if the operator has named it."""
+    if settings.rerank_url is None:
+        return None
+    return Reranker(settings.rerank_url, model=settings.rerank_model, key=settings.rerank_key)
 
 
 def _opened_blobs(settings: Settings) -> Blobs:
@@ -203,11 +215,12 @@ def listen(host: str, port: int) -> socket.socket:
     return listener
 
 
-async def serve(settings: Settings, on_ready: Callable[[str, str | None], None]) -> None:
+async def serve(settings: Settings, on_ready: Callable[[str, str | None, str], None]) -> None:
     """Serve until SIGTERM or SIGINT, then drain.
 
-    `on_ready` is told the API's base URL, and the key if this is the first start. The key is
-    made when nothing can prevent the start any more: it is shown once or never.
+    `on_ready` is told the API's base URL, the key if this is the first start, and what searches
+    stand on. The key is made when nothing can prevent the start any more: it is shown once or
+    never.
     """
     async with opened_app(settings) as app:
         with listen(settings.host, settings.port) as listener:
@@ -215,7 +228,7 @@ async def serve(settings: Settings, on_ready: Callable[[str, str | None], None])
             shown = await first_key(app)
 
             def ready() -> None:
-                on_ready(url, shown)
+                on_ready(url, shown, app.embedders.state)
                 asyncio.get_running_loop().run_in_executor(None, tokens.load)
                 gc.freeze()  # Else each full collection looks at all modules again, for 18 ms.
 

@@ -59,7 +59,12 @@ def serve(
 
         assembly.configure_logs(settings.log_level)
         found = await _find_local_servers(settings)
-        await assembly.serve(settings, lambda url, key: _welcome(settings, url, key, found))
+
+        def welcome(url: str, key: str | None, search: str) -> None:
+            for line in banner(settings, url, key, found, search):
+                print(line, flush=True)
+
+        await assembly.serve(settings, welcome)
 
     _run(run)
 
@@ -96,8 +101,9 @@ async def _try_seams(settings: "Settings") -> bool:
             return False
         provider = "rehearsal" if settings.upstream_url is None else "provider"
         print(f"model     ok: {provider} with {len(models)} models")
+        await app.embedders.current()
+        print(f"search    ok: {app.embedders.state}")
     print("sandbox   off (not available yet)")
-    print("search    off (not available yet)")
     return True
 
 
@@ -288,13 +294,12 @@ _LOCAL_SERVERS = {
 }
 
 
-def _welcome(settings: "Settings", url: str, key: str | None, found: list[tuple[str, str]]) -> None:
-    for line in banner(settings, url, key, found):
-        print(line, flush=True)
-
-
 def banner(
-    settings: "Settings", url: str, key: str | None, found: list[tuple[str, str]]
+    settings: "Settings",
+    url: str,
+    key: str | None,
+    found: list[tuple[str, str]],
+    search: str,
 ) -> list[str]:
     """What the operator needs to know, and what to paste into a client."""
     from understudy.settings import masked
@@ -311,7 +316,8 @@ def banner(
         lines.append(f"  model         {provider}{fallback}")
     for name, server in found[:2]:
         lines.append(f"  found         {name}: UNDERSTUDY_UPSTREAM_URL={server} uses it")
-    lines.append("  off           embedder and sandbox: no file_search, no code_interpreter yet")
+    lines.append(f"  search        {search}")
+    lines.append("  off           sandbox: no code_interpreter yet")
     lines.append("  client        from openai import OpenAI")
     lines.append(
         f'                client = OpenAI(base_url="{url}", api_key="{key or "your key"}")'

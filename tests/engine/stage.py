@@ -272,6 +272,7 @@ def make_app(
         embedders=Embedders(monotonic=world.monotonic),
         readers=Readers(1),
         index=Index(store),
+        reranker=None,
         log=Log(store, bell, world),
         worker=Worker(boot_id, runs_at_once=runs_at_once, is_alone=is_alone),
         boot_id=boot_id,

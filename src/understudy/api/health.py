@@ -46,7 +46,7 @@ class Health:
                 "store": store,
                 "model": await self._model_state(),
                 "sandbox": SeamState(state="off", detail="code_interpreter is not available yet"),
-                "search": SeamState(state="off", detail="file_search is not available yet"),
+                "search": SeamState(state="up", detail=self._app.embedders.state),
                 "worker": SeamState(state="up", detail=f"{live} live runs"),
             },
         )

@@ -8,6 +8,7 @@ from understudy.blobs import Blobs
 from understudy.model import Model
 from understudy.search.child import Readers
 from understudy.search.choice import Embedders
+from understudy.search.rerank import Reranker
 from understudy.settings import Settings
 from understudy.store.store import Store
 from understudy.world import World
@@ -31,6 +32,7 @@ class App:
     embedders: Embedders
     readers: Readers
     index: "Index"
+    reranker: Reranker | None
     log: "Log"
     worker: "Worker"
     boot_id: str

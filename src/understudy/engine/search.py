@@ -7,7 +7,7 @@ are searched as if they were one. The arithmetic runs in a thread, so that the l
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import msgspec
 import numpy as np
@@ -22,6 +22,7 @@ from understudy.search import rank
 from understudy.search.part import POSTING
 from understudy.search.question import asked
 from understudy.search.rank import ORDINAL_BITS, Passage, Ranked
+from understudy.search.rerank import Reranker
 from understudy.store.records import ChunkRow
 from understudy.wire.vector_stores import Attribute, Filter
 
@@ -70,7 +71,26 @@ async def found(
         for keyword, (dense, weight) in zip(by_words, by_meaning, strict=True)
     ]
     ranked = rank.together(rankings)
-    return await _passages(app, views, ranked, limit, score_threshold)
+    if app.reranker is None:
+        return await _passages(app, views, ranked, limit, score_threshold)
+    first = await _passages(app, views, ranked, max(limit, limits.RERANKED), 0.0)
+    return await _reranked(app.reranker, queries, first, limit, score_threshold)
+
+
+async def _reranked(
+    reranker: Reranker,
+    queries: Sequence[str],
+    first: Sequence[Found],
+    limit: int,
+    score_threshold: float,
+) -> list[Found]:
+    """The passages in the reranker's order, with its scores."""
+    if not first:
+        return []
+    scores = await reranker.scores("\n".join(queries), [one.text for one in first])
+    found = [replace(one, score=score) for one, score in zip(first, scores, strict=True)]
+    found.sort(key=lambda one: -one.score)
+    return [one for one in found[:limit] if one.score >= score_threshold]
 
 
 def _sorted(arrays: Sequence[Numbers]) -> Numbers:

@@ -53,9 +53,11 @@ class Embedders:
         """What searches stand on, in words."""
         if self._chosen is not None:
             return f"keywords and vectors of {self._chosen.name}"
-        if self._find is not None:
-            return "keywords only; the provider was not found to embed so far"
-        return "keywords only"
+        if self._find is None:
+            return "keywords only"
+        if self._ask_at == float("-inf"):
+            return "keywords, and vectors if the provider has an embedding model"
+        return "keywords only: the provider has no embedding model that answers"
 
     async def close(self) -> None:
         """Let go of the embedder."""
