@@ -105,6 +105,9 @@ class Worker:
     async def drain(self, timeout_s: float = limits.DRAIN_S) -> None:
         """Claim nothing more, let live runs finish for a while, hand over the rest."""
         self._is_draining = True
+        for lease in self._held.values():
+            if lease.job.kind == "ingest":
+                lease.interrupt("drain")  # It may take hours, and goes on where it stopped.
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=timeout_s)
         for lease in list(self._held.values()):
