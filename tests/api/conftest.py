@@ -12,6 +12,7 @@ import pytest
 
 from tests.api.conversation import Talk
 from tests.api.serving import Running, running
+from tests.api.shelf import Shelf
 from tests.api.truth import check_answer
 
 _projects = count(1)
@@ -86,6 +87,12 @@ def talk(server: Running, http: httpx2.Client) -> Iterator[Talk]:
     talk = Talk(server, http)
     yield talk
     talk.close()
+
+
+@pytest.fixture
+def shelf(server: Running, http: httpx2.Client, project: str) -> Shelf:
+    """Files and vector stores of the project."""
+    return Shelf(server, http, project)
 
 
 def client_for(url: str, key: str) -> httpx2.Client:
