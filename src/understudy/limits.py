@@ -160,6 +160,7 @@ FORM_FRAME_BYTES = 1024 * 1024  # What a declared length may have beyond the fil
 IMAGE_BYTES = 20 * 1024 * 1024  # Of one image sent to the provider; the original's limit.
 IMAGES_BYTES = 50 * 1024 * 1024  # Of all images of one request: it is one JSON text in memory.
 LINGER_S = 2.0  # A refused body is read on for this long, so that its sender reads the refusal.
+LINGER_IDLE_S = 0.2  # Who sends nothing for this long is not sending any more.
 
 # Indexing files and searching them.
 INGESTS_AT_ONCE = 2  # Stores whose files one process indexes at the same time: CPU work.

@@ -68,15 +68,15 @@ def keyword(
     words: int,
     documents: Numbers,
     allowed: Numbers | None = None,
-    terms: Sequence[str] = (),
+    terms: Mapping[str, float] | None = None,
     limit: int = limits.CANDIDATES,
 ) -> Ranked:
     """The chunks that have the terms of a query, by BM25.
 
     `rows` are postings as stored: term, document, data. `chunks` and `words` are those of the
     store. A document that is not in `documents` (sorted) no longer exists; one not in `allowed`
-    counts for a term's rarity, but is not found. `terms` are those of the query: one that is
-    there twice weighs twice, and one that no row has lowers every score.
+    counts for a term's rarity, but is not found. `terms` are those of the query with
+    the weight of each; one that no row has lowers every score.
     """
     found = list(rows)
     if not found or not chunks:
@@ -88,14 +88,10 @@ def keyword(
     exists = _within(numbers, documents)
     frequency = np.bincount(of_term, lengths * exists, len(places))
     weights = np.log1p((chunks - np.minimum(frequency, chunks) + 0.5) / (frequency + 0.5))
-    for term in terms:
-        places.setdefault(term, len(places))
-    repeats = np.zeros(len(places))
-    for term in terms or places:
-        repeats[places[term]] += 1
-    unseen = np.log1p((chunks + 0.5) / 0.5)
-    ceiling = float(repeats[: len(weights)] @ weights + repeats[len(weights) :].sum() * unseen)
-    weights *= repeats[: len(weights)]
+    terms = terms or dict.fromkeys(places, 1.0)
+    weights *= [terms.get(term, 0.0) for term in places]
+    missing = sum(weight for term, weight in terms.items() if term not in places)
+    ceiling = weights.sum() + missing * np.log1p((chunks + 0.5) / 0.5)
 
     wanted = exists if allowed is None else exists & _within(numbers, allowed)
     entries = np.frombuffer(b"".join(data for _, _, data in found), POSTING)
