@@ -33,7 +33,7 @@ from understudy.engine.worker import Worker
 from understudy.machine import tokens
 from understudy.model import open_model
 from understudy.model.rehearsal_server import running_rehearsal
-from understudy.search import EmbedderError
+from understudy.search import EmbedderError, hub
 from understudy.search.child import Readers
 from understudy.search.choice import Embedders
 from understudy.search.embed_onnx import open_onnx
@@ -154,12 +154,15 @@ def _opened_embedders(settings: Settings, world: World) -> Embedders:
     name = settings.embedding_model
     if name == "off":
         return Embedders(monotonic=world.monotonic)
-    if Path(name).is_dir() or ("/" in name and name.startswith((".", "/", "~"))):
-        try:
-            named = open_onnx(Path(name).expanduser())
-        except EmbedderError as error:
-            raise SettingsError(f"UNDERSTUDY_EMBEDDING_MODEL: {error.message}") from error
-        return Embedders(named, monotonic=world.monotonic)
+    try:
+        if name.startswith(hub.PREFIX):
+            models = Path(settings.data) / "models"
+            folder = hub.fetched(name.removeprefix(hub.PREFIX), models)
+            return Embedders(open_onnx(folder), monotonic=world.monotonic)
+        if Path(name).expanduser().is_dir() or name.startswith((".", "/", "~")):
+            return Embedders(open_onnx(Path(name).expanduser()), monotonic=world.monotonic)
+    except EmbedderError as error:
+        raise SettingsError(f"UNDERSTUDY_EMBEDDING_MODEL: {error.message}") from error
     return Embedders(monotonic=world.monotonic)
 
 

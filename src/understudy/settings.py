@@ -63,8 +63,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     embedding_model: Annotated[
         str,
         Meta(
-            description="An embedding model at the provider, or a folder with model.onnx and "
-            "tokenizer.json, or `off`; `auto` tries what there is."
+            description="An embedding model at the provider, a folder with model.onnx and "
+            "tokenizer.json, `hub:ORGANISATION/NAME` to fetch such a folder once, or `off`. "
+            "`auto` takes what the provider has, else searches are by keywords alone."
         ),
     ] = "auto"
     embedding_url: Annotated[
