@@ -13,6 +13,16 @@ from understudy.wire.vector_stores import ExpiresAfter
 
 Json = dict[str, Any]
 DAY_S = 86_400
+_FILE = {
+    "object": "file",
+    "bytes": 0,
+    "created_at": 0,
+    "expires_at": None,
+    "filename": "notes.txt",
+    "purpose": "assistants",
+    "status": "processed",
+    "status_details": None,
+}
 
 
 class Shelf:
@@ -27,6 +37,25 @@ class Shelf:
         """A file; its id."""
         content = text if isinstance(text, bytes) else text.encode()
         return self.server.seed_file(self.project, name, content)
+
+    def names(self, count: int) -> list[str]:
+        """Files without bytes, made past the API and in one commit; their ids."""
+        world = self.server.app.world
+        ids = [world.new_id("file") for _ in range(count)]
+        statements = [
+            changes.insert_object(
+                "file",
+                id=id,
+                project=self.project,
+                parent=None,
+                created_at=world.now(),
+                body=msgspec.json.encode({**_FILE, "id": id}),
+                private=b'{"blobs":[]}',
+            )
+            for id in ids
+        ]
+        self.server.run(self.server.app.store.commit(*statements))
+        return ids
 
     def store(self, *texts: str, **fields: Any) -> str:
         """A vector store with files of these texts, all processed; its id."""

@@ -140,7 +140,7 @@ async def search_vector_store(
             call.project,
             [vector_store_id],
             queries,
-            limit=given(body.max_num_results, limits.SEARCH_RESULTS),
+            limit=given(body.max_num_results, limits.VECTOR_STORE_RESULTS),
             score_threshold=given(ranking.score_threshold, 0.0),
             filters=given(body.filters, None),
         )
