@@ -108,6 +108,10 @@ def place(talk: Talk) -> Place:
         run_id=run["id"],
         message_id=talk.messages(thread)[0]["id"],
         step_id=talk.steps(run)[0]["id"],
+        upload_id="upload_unknown",
+        vector_store_id="vs_unknown",
+        file_id="file-unknown",
+        batch_id="vsfb_unknown",
     )
     with_assistant = {**RUN, "assistant_id": assistant, "model": talk.model}
     waits = {"tool_call_id": f"{call_ids(run)[0]}x", "output": "o"}
@@ -127,8 +131,14 @@ def place(talk: Talk) -> Place:
     return Place(talk, ids, dict(zip(EXAMPLES, bodies, strict=True)))
 
 
-# Every operation with a body, also those that have no example above.
-POSTS = sorted({one.path for one in OPERATIONS if one.method == "POST" and one.body is not None})
+# Every operation with a body of JSON, also those that have no example above.
+POSTS = sorted(
+    {
+        one.path
+        for one in OPERATIONS
+        if one.method == "POST" and one.body is not None and one.form is None
+    }
+)
 NO_JSON: list[bytes] = [
     b"{",
     b"nul",

@@ -162,7 +162,11 @@ async def _linger(receive: Receive) -> None:
     """
     with suppress(TimeoutError):
         async with asyncio.timeout(limits.LINGER_S):
-            await _until_disconnect(receive)
+            while True:  # Until the client is gone or silent.
+                async with asyncio.timeout(limits.LINGER_IDLE_S):
+                    message = await receive()
+                if message["type"] == "http.disconnect":
+                    return
 
 
 async def send_content(
