@@ -157,24 +157,42 @@ class _Ingestion:
 
 
 async def clean_up(app: App, lease: Lease) -> None:
-    """Remove what is gone from the index, a bounded batch per commit."""
-    for _ in range(limits.CLEAN_UP_BATCHES):
-        part = await app.store.gone_part()
-        if part is not None:
-            document, store, number = part
-            await app.store.commit(index_changes.purge_part(store, document, number))
-            continue
-        [removed] = await app.store.commit(index_changes.purge_chunks(limit=limits.CLEAN_UP_CHUNKS))
+    """Remove what is gone from the index, a bounded batch per commit. Each may be done again."""
+    try:
+        for _ in range(limits.CLEAN_UP_BATCHES):
+            if not await _removed_some(app) and await _all_removed(app, lease):
+                return
+        again = app.world.now()
+        await app.store.commit(changes.rest_job(lease.id, fence=lease.fence, due_at=again))
+    except Conflict as conflict:
+        _log.info("another worker cleans up", refused=conflict.what)
+
+
+async def _removed_some(app: App) -> bool:
+    """Whether there was anything left to remove."""
+    part = await app.store.gone_part()
+    if part is not None:
+        document, store, number = part
+        await app.store.commit(index_changes.purge_part(store, document, number))
+        return True
+    for purge in (
+        index_changes.purge_chunks(limit=limits.CLEAN_UP_CHUNKS),
+        index_changes.purge_documents(limit=limits.CLEAN_UP_CHUNKS),
+    ):
+        [removed] = await app.store.commit(purge)
         if removed:
-            continue
-        try:
-            await app.store.commit(
-                index_changes.purge_documents(),
-                index_changes.all_removed(),
-                changes.delete_job(lease.id, fence=lease.fence),
-            )
-        except Conflict:
-            continue  # More is gone meanwhile.
-        return
-    again = app.world.now()
-    await app.store.commit(changes.rest_job(lease.id, fence=lease.fence, due_at=again))
+            return True
+    return False
+
+
+async def _all_removed(app: App, lease: Lease) -> bool:
+    """The job goes, unless more is gone meanwhile."""
+    try:
+        await app.store.commit(
+            index_changes.all_removed(), changes.delete_job(lease.id, fence=lease.fence)
+        )
+    except Conflict as conflict:
+        if conflict.what == "any_gone":
+            return False
+        raise
+    return True

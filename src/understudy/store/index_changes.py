@@ -8,7 +8,7 @@ search may find changes together with the store's sums and its version, in one c
 from collections.abc import Sequence
 
 from understudy.store import Statement
-from understudy.store.changes import delete_job, delete_object, insert_job, update_object
+from understudy.store.changes import delete_object, update_object
 
 CLEAN_UP = "clean-up"  # The one job that removes what is gone.
 
@@ -35,18 +35,8 @@ def forget_store(id: str, *, project: str, now: float) -> tuple[Statement, ...]:
         *delete_object(id, kind="vector_store", project=project),
         Statement("drop_documents", args),
         Statement("delete_store", args),
-        delete_job(id, fence=None),  # Its ingestion.
-        insert_job(
-            id,
-            kind="purge",
-            project=project,
-            thread_id=None,
-            due_at=now,
-            expires_at=None,
-            fence=0,
-            lease_owner=None,
-            lease_until=None,
-        ),
+        # In the place of its ingestion, whose holder may write nothing any more.
+        Statement("replace_job", {"id": id, "kind": "purge", "project": project, "due_at": now}),
         wake_clean_up(now=now),
     )
 
@@ -114,6 +104,11 @@ def wake_clean_up(*, now: float) -> Statement:
     return _wake(CLEAN_UP, kind="clean_up", project="", now=now)
 
 
+def wake_clean_up_if_gone(*, now: float) -> Statement:
+    """The same, but only if anything is gone. Never refused."""
+    return Statement("wake_clean_up_if_gone", {"id": CLEAN_UP, "due_at": now})
+
+
 def _wake(id: str, *, kind: str, project: str, now: float) -> Statement:
     return Statement("wake_job", {"id": id, "kind": kind, "project": project, "due_at": now})
 
@@ -168,7 +163,8 @@ def insert_document(
 
 
 def try_document(number: int) -> Statement:
-    """A document that an earlier worker left unfinished is taken up again."""
+    """A document that an earlier worker left unfinished is taken up again; its attempts count
+    from the last part that was added."""
     return Statement("try_document", {"number": number})
 
 
@@ -248,6 +244,6 @@ def purge_chunks(*, limit: int) -> Statement:
     return Statement("purge_chunks", {"limit": limit})
 
 
-def purge_documents() -> Statement:
-    """Documents that are gone and have nothing left."""
-    return Statement("purge_documents", {})
+def purge_documents(*, limit: int) -> Statement:
+    """Up to `limit` documents that are gone and have nothing left; a row per document."""
+    return Statement("purge_documents", {"limit": limit})

@@ -318,7 +318,7 @@ set lease_owner = :owner,
     reclaims = reclaims + case when lease_owner is not null then 1 else 0 end,
     was_leased = lease_owner is not null
 where id in (
-  select id from waiting where place <= :per_project order by place, due_at, id limit :free
+  select id from waiting order by place, due_at, id limit :free
 )
 returning id, kind, project, thread_id, due_at, expires_at, lease_owner, lease_until, fence,
   reclaims, cancel_asked_at, was_leased;
@@ -353,6 +353,14 @@ insert into jobs (id, kind, project, due_at, fence)
 values (:id, :kind, :project, :due_at, 0)
 on conflict (id) do update
 set due_at = case when jobs.due_at < excluded.due_at then jobs.due_at else excluded.due_at end;
+
+-- name: replace_job
+-- A job in the place of another one: whoever held that one holds nothing any more.
+insert into jobs (id, kind, project, due_at, fence)
+values (:id, :kind, :project, :due_at, 0)
+on conflict (id) do update
+set kind = excluded.kind, project = excluded.project, due_at = excluded.due_at,
+    fence = jobs.fence + 1, lease_owner = null, lease_until = null, reclaims = 0;
 
 -- name: hold_job.sqlite
 -- The job is still its holder's, and no cancel was asked unless that is fine.
@@ -622,7 +630,7 @@ values (:document, :part, :terms, :owners, :vectors);
 -- name: grow_document
 -- A part was added to a document that is building, the next one in order.
 update documents
-set parts = parts + 1, chunks = chunks + :chunks, words = words + :words, trust = trust + :trust,
+set attempts = 0, parts = parts + 1, chunks = chunks + :chunks, words = words + :words, trust = trust + :trust,
     size_bytes = size_bytes + :size_bytes
 where number = :number and state = 'building' and parts = :part
 returning number;
@@ -743,10 +751,22 @@ returning ordinal;
 -- name: purge_documents
 -- Documents that are gone and have nothing left.
 delete from documents
-where state = 'gone'
-  and not exists (select 1 from parts where parts.document = documents.number)
-  and not exists (select 1 from chunks where chunks.document = documents.number)
+where number in (
+  select number from documents
+  where state = 'gone'
+    and not exists (select 1 from parts where parts.document = documents.number)
+    and not exists (select 1 from chunks where chunks.document = documents.number)
+  limit :limit
+)
 returning number;
+
+-- name: wake_clean_up_if_gone
+-- The job that removes what is gone, if anything is.
+insert into jobs (id, kind, project, due_at, fence)
+select :id, 'clean_up', '', :due_at, 0
+where exists (select 1 from documents where state = 'gone')
+on conflict (id) do update
+set due_at = case when jobs.due_at < excluded.due_at then jobs.due_at else excluded.due_at end;
 
 -- name: any_gone
 -- A document that is gone and not removed yet.
