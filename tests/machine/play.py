@@ -12,6 +12,7 @@ from itertools import count
 import msgspec
 from msgspec.structs import replace
 
+from understudy import limits
 from understudy.machine import citations, file_search, toolbox
 from understudy.machine.begin import begin
 from understudy.machine.citations import Citations
@@ -226,7 +227,9 @@ class Play:
         call = self.next.call
         answer: StepToolCall
         if call.name == "file_search":
-            answer = file_search.answered(call, file_search.scope(self.state.run), FOUND)
+            answer = file_search.answered(
+                call, file_search.scope(self.state.run, limits.CONTEXT_TOKENS), FOUND
+            )
         else:
             record = code_record(call)
             details = replace(record.code_interpreter, outputs=[LogsOutput(logs="4\n")])

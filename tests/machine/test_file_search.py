@@ -9,8 +9,10 @@ from msgspec import UNSET
 from msgspec.structs import replace
 
 from tests.machine.play import FOUND, Play
+from understudy import limits
 from understudy.machine import citations, tokens, transcript
-from understudy.machine.file_search import RANKER, answered, fitting, scope, text_of
+from understudy.machine.file_search import RANKER, Scope, answered, fitting, text_of
+from understudy.machine.file_search import scope as scope_in
 from understudy.machine.introduce import without_content
 from understudy.machine.private import Call, StepPrivate
 from understudy.machine.transcript import Done
@@ -40,6 +42,11 @@ def result(name: str, text: str) -> SearchResult:
 def run_of(model: str = "m", **options: Any) -> Run:
     tool = FileSearchTool(file_search=FileSearchOptions(**options)) if options else FileSearchTool()
     return replace(Play.start([tool]).state.run, model=model)
+
+
+def scope(run: Run) -> Scope:
+    """The bounds with a window that leaves room."""
+    return scope_in(run, limits.CONTEXT_TOKENS)
 
 
 def searched(*, include_content: bool = False) -> Play:
@@ -81,6 +88,11 @@ def test_small_models_read_less() -> None:
     assert scope(run_of()).budget_tokens == 16_000
     assert scope(run_of("gpt-3.5-turbo-16k")).budget_tokens == 4_000
     assert scope(run_of("gpt-35-turbo")).budget_tokens == 4_000
+
+
+def test_results_leave_room_in_a_small_window() -> None:
+    assert scope_in(run_of(), 8_000).budget_tokens == 2_000
+    assert scope_in(run_of("gpt-3.5-turbo"), 4_096).budget_tokens == 1_024
 
 
 def test_the_threshold_is_recorded() -> None:

@@ -1,5 +1,6 @@
 """File search within a run: which stores it reaches, the wait for fresh files, and one call."""
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -8,11 +9,14 @@ import structlog
 from understudy import limits
 from understudy.engine.app import App
 from understudy.engine.record import decoded
-from understudy.engine.search import found
+from understudy.engine.search import Found, found
 from understudy.errors.vector_stores import store_expired
 from understudy.machine import file_search, toolbox
+from understudy.machine.file_search import Scope
 from understudy.machine.private import Call
 from understudy.machine.vector_store import StoreBody, is_expired
+from understudy.search import EmbedderError
+from understudy.settings import context_tokens_of
 from understudy.wire.messages import Message, TextContent
 from understudy.wire.runs import Run
 from understudy.wire.steps import FileSearchCall, ResultText, SearchResult
@@ -98,20 +102,14 @@ async def searchable(app: App, project: str, reach: Reach | None) -> toolbox.Sea
 async def search(app: App, project: str, run: Run, call: Call) -> FileSearchCall:
     """One call of the tool. Raises StoreExpired and EmbedderError."""
     within = await reach(app, project, run)
-    scope = file_search.scope(run)
+    learned = app.worker.context_tokens.get(run.model)
+    scope = file_search.scope(run, learned or context_tokens_of(app.settings, run.model))
     queries = toolbox.queries_of(call.arguments)
     if not queries:
         queries = toolbox.queries_of("", await _question(app, project, run))
     results: list[SearchResult] = []
     if within is not None and within.store_ids and queries:
-        passages = await found(
-            app,
-            project,
-            within.store_ids,
-            queries,
-            limit=scope.max_results,
-            score_threshold=scope.score_threshold,
-        )
+        passages = await _found(app, project, within.store_ids, queries, scope)
         results = [
             SearchResult(
                 file_id=one.file_id,
@@ -122,6 +120,27 @@ async def search(app: App, project: str, run: Run, call: Call) -> FileSearchCall
             for one in passages
         ]
     return file_search.answered(call, scope, results)
+
+
+async def _found(
+    app: App, project: str, store_ids: Sequence[str], queries: Sequence[str], scope: Scope
+) -> list[Found]:
+    """The passages; an embedder that is away for a moment is asked again, as a model is."""
+    for attempt in range(limits.MODEL_ATTEMPTS):
+        try:
+            return await found(
+                app,
+                project,
+                store_ids,
+                queries,
+                limit=scope.max_results,
+                score_threshold=scope.score_threshold,
+            )
+        except EmbedderError as error:
+            if not error.retryable or attempt == limits.MODEL_ATTEMPTS - 1:
+                raise
+        await asyncio.sleep(limits.MODEL_BACKOFF_S * 2**attempt)
+    raise AssertionError("every attempt returns, raises or goes on to the next")
 
 
 async def _question(app: App, project: str, run: Run) -> str:

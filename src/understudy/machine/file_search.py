@@ -44,19 +44,19 @@ class Scope:
     budget_tokens: int
 
 
-def scope(run: Run) -> Scope:
-    """The bounds of a run's searches: its tool's own, else those of its model."""
+def scope(run: Run, context_tokens: int) -> Scope:
+    """The bounds of a run's searches: its tool's own, else those of its model, whose window has
+    so many tokens."""
     tools = [tool for tool in run.tools if isinstance(tool, FileSearchTool)]
     options = given(tools[0].file_search, FileSearchOptions()) if tools else FileSearchOptions()
     ranking = given(options.ranking_options, None)
     is_small = "gpt-3.5" in run.model or "gpt-35" in run.model  # The latter is Azure's spelling.
     usual = limits.SEARCH_RESULTS_SMALL if is_small else limits.SEARCH_RESULTS
+    budget = limits.SEARCH_BUDGET_TOKENS_SMALL if is_small else limits.SEARCH_BUDGET_TOKENS
     return Scope(
         max_results=given(options.max_num_results, usual),
         score_threshold=ranking.score_threshold if ranking is not None else 0.0,
-        budget_tokens=limits.SEARCH_BUDGET_TOKENS_SMALL
-        if is_small
-        else limits.SEARCH_BUDGET_TOKENS,
+        budget_tokens=min(budget, context_tokens // limits.SEARCH_WINDOW_SHARE),
     )
 
 
