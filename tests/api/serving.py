@@ -89,11 +89,9 @@ class Running:
             "object": "file",
             "bytes": size_bytes,
             "created_at": int(self.app.world.now()),
-            "expires_at": None,
             "filename": name,
             "purpose": "assistants",
             "status": "processed",
-            "status_details": None,
         }
         self.seed("file", body, project=project, private=private)
         return id

@@ -17,11 +17,9 @@ _FILE = {
     "object": "file",
     "bytes": 0,
     "created_at": 0,
-    "expires_at": None,
     "filename": "notes.txt",
     "purpose": "assistants",
     "status": "processed",
-    "status_details": None,
 }
 
 

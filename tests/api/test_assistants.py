@@ -5,6 +5,7 @@ import openai
 import pytest
 
 from tests.api.serving import Running
+from tests.api.shelf import Shelf
 from tests.api.truth import error_of
 
 MODEL = {"model": "gpt-4o"}
@@ -206,10 +207,73 @@ def test_what_resources_name_must_exist(http: httpx2.Client, server: Running, pr
     assert create(http, tool_resources=code).json()["tool_resources"] == code
 
 
-def test_the_vector_stores_helper_says_that_it_is_not_there_yet(http: httpx2.Client) -> None:
-    resources: dict[str, object] = {"file_search": {"vector_stores": [{"file_ids": []}]}}
-    error = error_of(create(http, tool_resources=resources))
-    assert error["param"] == "tool_resources.file_search.vector_stores"
+@pytest.mark.assertion(50, 67)
+def test_the_vector_stores_helper_makes_a_store_that_never_expires(shelf: Shelf) -> None:
+    file_id = shelf.file()
+    sizes = {"max_chunk_size_tokens": 100, "chunk_overlap_tokens": 0}
+    chunking = {"type": "static", "static": sizes}
+    helper = {"file_ids": [file_id], "chunking_strategy": chunking, "metadata": {"k": "v"}}
+    body = {**MODEL, "tool_resources": {"file_search": {"vector_stores": [helper]}}}
+    made = shelf.ok("/assistants", body)
+    [store_id] = made["tool_resources"]["file_search"]["vector_store_ids"]
+    assert made["tool_resources"] == {"file_search": {"vector_store_ids": [store_id]}}
+    store = shelf.settled(store_id)
+    assert (store["name"], store["metadata"]) == (None, {"k": "v"})
+    assert (store["expires_after"], store["file_counts"]["completed"]) == (None, 1)
+    file = shelf.got(f"/vector_stores/{store_id}/files/{file_id}")
+    assert file["chunking_strategy"] == chunking
+
+
+def test_a_helper_with_an_unknown_file_makes_nothing(shelf: Shelf) -> None:
+    def with_store(**helper: object) -> httpx2.Response:
+        resources = {"file_search": {"vector_stores": [helper]}}
+        return create(shelf.http, tool_resources=resources)
+
+    error = error_of(with_store(file_ids=["file-nope"]), 404)
+    assert error["message"] == "No such File object: file-nope"
+    error = error_of(with_store(chunking_strategy={"type": "static", "static": {}}))
+    assert error["code"] == "missing_required_parameter"
+    assert shelf.got("/assistants")["data"] == shelf.got("/vector_stores")["data"] == []
+
+
+@pytest.mark.assertion(51)
+def test_the_request_of_the_first_seed_gets_an_answer(shelf: Shelf) -> None:
+    search = {
+        "vector_store_ids": ["vs_123"],
+        "vector_stores": [
+            {"file_ids": ["file-1"], "chunking_strategy": {"type": "auto"}, "metadata": {}}
+        ],
+    }
+    body = {
+        "model": "gpt-4o",
+        "name": "Math Tutor",
+        "instructions": "You are a personal math tutor.",
+        "tools": [{"type": "code_interpreter"}],
+        "tool_resources": {"code_interpreter": {"file_ids": []}, "file_search": search},
+        "metadata": {},
+        "temperature": 1,
+        "top_p": 1,
+        "response_format": "none",
+    }
+    error = error_of(shelf.http.post("/assistants", json=body))
+    assert error["code"] == "array_above_max_length"
+    search["vector_store_ids"] = []
+    search["vector_stores"] = [{"file_ids": [shelf.file()], "chunking_strategy": {"type": "auto"}}]
+    made = shelf.ok("/assistants", body)
+    assert made["response_format"] == "auto"
+    assert len(made["tool_resources"]["file_search"]["vector_store_ids"]) == 1
+
+
+def test_a_store_that_was_deleted_does_not_stop_a_modify_call(shelf: Shelf) -> None:
+    store_id = shelf.store()
+    resources = {"file_search": {"vector_store_ids": [store_id]}}
+    made = create(shelf.http, tool_resources=resources).json()
+    assert shelf.http.delete(f"/vector_stores/{store_id}").status_code == 200
+    path = f"/assistants/{made['id']}"
+    shelf.ok(path, {"name": "x"})
+    shelf.ok(path, {"tool_resources": {"code_interpreter": {"file_ids": [shelf.file()]}}})
+    error = error_of(shelf.http.post(path, json={"tool_resources": resources}), 404)
+    assert error["message"] == f"No vector store found with id '{store_id}'."
 
 
 def test_enabled_tools_have_an_entry_in_the_resources(http: httpx2.Client) -> None:

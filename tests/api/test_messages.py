@@ -8,6 +8,7 @@ import openai
 import pytest
 
 from tests.api.serving import Running
+from tests.api.shelf import Shelf
 from tests.api.truth import error_of
 
 
@@ -147,13 +148,92 @@ def test_an_attached_file_must_exist(http: httpx2.Client, thread_id: str) -> Non
     assert http.get(f"/threads/{thread_id}/messages").json()["data"] == []
 
 
-def test_attachments_for_file_search_say_that_it_is_not_there_yet(
-    http: httpx2.Client, thread_id: str, server: Running, project: str
+FOR_SEARCH = [{"type": "file_search"}]
+
+
+@pytest.mark.assertion(65, 82)
+def test_files_attached_for_file_search_are_in_the_threads_store(
+    thread_id: str, shelf: Shelf
 ) -> None:
-    file_id = server.seed_file(project)
-    attachment = {"file_id": file_id, "tools": [{"type": "file_search"}]}
-    error = error_of(add(http, thread_id, attachments=[attachment]))
-    assert error["param"] == "attachments"
+    def attach(*file_ids: str) -> str:
+        attachments = [{"file_id": file_id, "tools": FOR_SEARCH} for file_id in file_ids]
+        made = add(shelf.http, thread_id, attachments=attachments).json()
+        assert made["attachments"] == attachments
+        resources = shelf.got(f"/threads/{thread_id}")["tool_resources"]
+        [store_id] = resources["file_search"]["vector_store_ids"]
+        return str(store_id)
+
+    first, second, third = (shelf.file() for _ in range(3))
+    store_id = attach(first)
+    store = shelf.got(f"/vector_stores/{store_id}")
+    assert store["expires_after"] == {"anchor": "last_active_at", "days": 7}
+    assert attach(second, third, first) == store_id
+    assert shelf.file_ids(store_id, order="asc") == [first, second, third]
+    assert shelf.settled(store_id)["file_counts"]["completed"] == 3
+    # A store that was deleted is replaced by a new one.
+    assert shelf.http.delete(f"/vector_stores/{store_id}").status_code == 200
+    other = attach(first)
+    assert other != store_id
+    assert shelf.file_ids(other) == [first]
+
+
+@pytest.mark.assertion(65, 66)
+def test_one_file_may_be_for_both_tools(thread_id: str, shelf: Shelf) -> None:
+    file_id = shelf.file("print(1)", "one.PY")
+    tools = [{"type": "code_interpreter"}, *FOR_SEARCH]
+    made = add(shelf.http, thread_id, attachments=[{"file_id": file_id, "tools": tools}])
+    assert made.status_code == 200
+    resources = shelf.got(f"/threads/{thread_id}")["tool_resources"]
+    assert resources["code_interpreter"] == {"file_ids": [file_id]}
+    assert shelf.file_ids(resources["file_search"]["vector_store_ids"][0]) == [file_id]
+
+
+@pytest.mark.assertion(81)
+@pytest.mark.parametrize("name", ["table.csv", "TABLE.CSV", "photo.png"])
+def test_a_file_that_file_search_cannot_read_means_no_message(
+    thread_id: str, shelf: Shelf, name: str
+) -> None:
+    attachments = [
+        {"file_id": shelf.file(), "tools": FOR_SEARCH},
+        {"file_id": shelf.file("a,b", name), "tools": FOR_SEARCH},
+    ]
+    error = error_of(add(shelf.http, thread_id, attachments=attachments))
+    assert error == {
+        "message": f"Files with extensions [.{name.lower()[-3:]}] are not supported for "
+        "retrieval. See https://platform.openai.com/docs/assistants/tools/file-search/"
+        "supported-files",
+        "type": "invalid_request_error",
+        "param": "file_ids",
+        "code": "unsupported_file",
+    }
+    assert shelf.got(f"/threads/{thread_id}/messages")["data"] == []
+    assert shelf.got(f"/threads/{thread_id}")["tool_resources"] == {}
+    assert shelf.got("/vector_stores")["data"] == []
+
+
+@pytest.mark.assertion(65)
+def test_additional_messages_of_a_run_bring_their_files(thread_id: str, shelf: Shelf) -> None:
+    assistant = shelf.ok("/assistants", {"model": "m"})
+    attachments = [{"file_id": shelf.file("a,b", "table.csv"), "tools": FOR_SEARCH}]
+    message = {"role": "user", "content": "x", "attachments": attachments}
+    body = {"assistant_id": assistant["id"], "additional_messages": [message]}
+    error = error_of(shelf.http.post(f"/threads/{thread_id}/runs", json=body))
+    assert error["code"] == "unsupported_file"
+    assert shelf.got(f"/threads/{thread_id}/messages")["data"] == []
+    attachments[0]["file_id"] = file_id = shelf.file()
+    shelf.ok(f"/threads/{thread_id}/runs", body)
+    resources = shelf.got(f"/threads/{thread_id}")["tool_resources"]
+    assert shelf.file_ids(resources["file_search"]["vector_store_ids"][0]) == [file_id]
+
+
+def test_nothing_is_attached_to_a_store_that_has_expired(thread_id: str, shelf: Shelf) -> None:
+    store_id = shelf.unused(8, expires_after_days=7)
+    resources = {"file_search": {"vector_store_ids": [store_id]}}
+    shelf.ok(f"/threads/{thread_id}", {"tool_resources": resources})
+    attachments = [{"file_id": shelf.file(), "tools": FOR_SEARCH}]
+    error = error_of(add(shelf.http, thread_id, attachments=attachments))
+    assert error["message"] == f"Vector store '{store_id}' has expired."
+    assert shelf.got(f"/threads/{thread_id}/messages")["data"] == []
 
 
 @pytest.mark.assertion(83)

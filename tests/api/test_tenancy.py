@@ -5,6 +5,7 @@ import pytest
 
 from tests.api.conftest import client_for
 from tests.api.serving import Running
+from tests.api.shelf import Shelf
 from tests.api.truth import error_of
 from understudy.api.nouns import load_nouns
 from understudy.api.operation import OPERATIONS, Operation
@@ -28,7 +29,7 @@ def name_of(operation: Operation) -> str:
 
 
 @pytest.fixture
-def owned(http: httpx2.Client, server: Running) -> dict[str, str]:
+def owned(http: httpx2.Client, server: Running, shelf: Shelf) -> dict[str, str]:
     """One object of each kind, all of the first project; a waiting run with its steps."""
     server.script({"call": {"name": "now"}}, model="waits")
     tool = {"type": "function", "function": {"name": "now"}}
@@ -43,12 +44,17 @@ def owned(http: httpx2.Client, server: Running) -> dict[str, str]:
     thread = http.get("/threads").json()["data"][0]
     path = f"/threads/{thread['id']}"
     run = http.get(f"{path}/runs").json()["data"][0]
+    store_id, file_id = shelf.held(), shelf.file()
+    batch = shelf.ok(f"/vector_stores/{store_id}/file_batches", {"file_ids": [file_id]})
     return {
         "assistant_id": assistant["id"],
         "thread_id": thread["id"],
         "message_id": http.get(f"{path}/messages").json()["data"][0]["id"],
         "run_id": run["id"],
         "step_id": http.get(f"{path}/runs/{run['id']}/steps").json()["data"][0]["id"],
+        "vector_store_id": store_id,
+        "file_id": file_id,
+        "batch_id": batch["id"],
     }
 
 
@@ -58,6 +64,10 @@ def body_for(operation: Operation, owned: dict[str, str]) -> dict[str, object] |
         "create_message": {"role": "user", "content": "x"},
         "create_run": {"assistant_id": owned["assistant_id"]},
         "submit_tool_outputs": {"tool_outputs": []},
+        "search_vector_store": {"query": "x"},
+        "create_vector_store_file": {"file_id": owned["file_id"]},
+        "modify_vector_store_file": {"attributes": None},
+        "create_vector_store_file_batch": {"file_ids": [owned["file_id"]]},
     }
     return bodies.get(operation.name, {}) if operation.method == "POST" else None
 
@@ -80,6 +90,7 @@ def test_another_projects_object_is_not_found(
         f"/assistants/{owned['assistant_id']}",
         f"{thread}/messages/{owned['message_id']}",
         f"{thread}/runs/{owned['run_id']}/steps/{owned['step_id']}",
+        f"/vector_stores/{owned['vector_store_id']}/files/{owned['file_id']}",
     ):
         assert http.get(kept).status_code == 200
     run = http.get(f"{thread}/runs/{owned['run_id']}").json()

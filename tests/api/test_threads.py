@@ -7,6 +7,7 @@ import openai
 import pytest
 
 from tests.api.serving import Running
+from tests.api.shelf import Shelf
 from tests.api.truth import error_of
 
 
@@ -47,6 +48,79 @@ def test_first_messages_bring_their_files(
     message = {"role": "user", "content": "x", "attachments": [attachment]}
     made = http.post("/threads", json={"messages": [message]}).json()
     assert made["tool_resources"] == {"code_interpreter": {"file_ids": [file_id]}}
+
+
+@pytest.mark.assertion(67)
+def test_the_vector_stores_helper_makes_a_store_for_7_days(shelf: Shelf) -> None:
+    file_id, attached = shelf.file(), shelf.file()
+    body = {
+        "tool_resources": {"file_search": {"vector_stores": [{"file_ids": [file_id]}]}},
+        "messages": [message_with(attached)],
+    }
+    made = shelf.ok("/threads", body)
+    [store_id] = made["tool_resources"]["file_search"]["vector_store_ids"]
+    store = shelf.settled(store_id)
+    assert store["expires_after"] == {"anchor": "last_active_at", "days": 7}
+    assert shelf.file_ids(store_id, order="asc") == [file_id, attached]
+    assert shelf.got(f"/threads/{made['id']}") == made
+
+
+def message_with(file_id: str) -> dict[str, object]:
+    """A message with a file for file_search."""
+    attachment = {"file_id": file_id, "tools": [{"type": "file_search"}]}
+    return {"role": "user", "content": "x", "attachments": [attachment]}
+
+
+@pytest.mark.assertion(65, 82)
+def test_first_messages_share_one_store(shelf: Shelf) -> None:
+    first, second = shelf.file(), shelf.file()
+    made = shelf.ok("/threads", {"messages": [message_with(first), message_with(second)]})
+    [store_id] = made["tool_resources"]["file_search"]["vector_store_ids"]
+    assert shelf.file_ids(store_id, order="asc") == [first, second]
+    given = shelf.store()
+    resources = {"file_search": {"vector_store_ids": [given]}}
+    body = {"tool_resources": resources, "messages": [message_with(first)]}
+    assert shelf.ok("/threads", body)["tool_resources"] == resources
+    assert shelf.file_ids(given) == [first]
+
+
+@pytest.mark.assertion(81)
+def test_a_file_that_cannot_be_searched_means_no_thread(shelf: Shelf) -> None:
+    good, bad = shelf.file(), shelf.file("a,b", "table.csv")
+    body = {"messages": [message_with(good), message_with(bad)]}
+    error = error_of(shelf.http.post("/threads", json=body))
+    assert error["code"] == "unsupported_file"
+    assert shelf.got("/threads")["data"] == shelf.got("/vector_stores")["data"] == []
+
+
+def test_a_threads_own_stores_go_with_it(shelf: Shelf) -> None:
+    by_helper = shelf.ok(
+        "/threads", {"tool_resources": {"file_search": {"vector_stores": [{"file_ids": []}]}}}
+    )
+    by_message = shelf.ok("/threads")
+    shelf.ok(f"/threads/{by_message['id']}/messages", message_with(shelf.file()))
+    given = shelf.store()
+    by_id = shelf.ok("/threads", {"tool_resources": {"file_search": {"vector_store_ids": [given]}}})
+    for thread in (by_helper, by_message, by_id):
+        assert shelf.http.delete(f"/threads/{thread['id']}").status_code == 200
+    assert [store["id"] for store in shelf.got("/vector_stores")["data"]] == [given]
+
+
+def test_a_threads_store_stays_while_something_else_names_it(shelf: Shelf) -> None:
+    made = shelf.ok("/threads", {"messages": [message_with(shelf.file())]})
+    resources = made["tool_resources"]
+    [store_id] = resources["file_search"]["vector_store_ids"]
+    shelf.ok("/assistants", {"model": "m", "tool_resources": resources})
+    assert shelf.http.delete(f"/threads/{made['id']}").status_code == 200
+    shelf.got(f"/vector_stores/{store_id}")
+
+
+def test_a_thread_goes_also_when_its_store_went_before(shelf: Shelf) -> None:
+    made = shelf.ok("/threads", {"messages": [message_with(shelf.file())]})
+    [store_id] = made["tool_resources"]["file_search"]["vector_store_ids"]
+    assert shelf.http.delete(f"/vector_stores/{store_id}").status_code == 200
+    shelf.ok(f"/threads/{made['id']}", {"metadata": {"k": "v"}})
+    assert shelf.http.delete(f"/threads/{made['id']}").status_code == 200
 
 
 @pytest.mark.assertion(68)
