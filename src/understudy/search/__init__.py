@@ -38,7 +38,7 @@ class Embedder(Protocol):
         ...
 
     async def embed(self, texts: Sequence[str], *, is_query: bool) -> Embedded:
-        """The vectors of the texts, in their order; raises EmbedderError."""
+        """The vectors of the texts, in their order, a query has one each; raises EmbedderError."""
         ...
 
     async def close(self) -> None:

@@ -21,10 +21,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from understudy import limits
-from understudy.search import Embedded, EmbedderError, Vectors
+from understudy.search import Embedded, EmbedderError, Numbers, Vectors
+from understudy.search.vectors import normalised, one_each
 
 MODEL = "model.onnx"
 TOKENIZER = "tokenizer.json"
@@ -35,8 +35,6 @@ LETTERS_UNKNOWN = 1.8
 LETTERS_OF_IDEOGRAPH = 3.0  # A character of Chinese says as much as so many letters.
 UNKNOWN_SHARE = 0.1  # Of the pieces; with more the model understands nothing.
 PRIOR_PIECES = 4  # Believed to be understood beforehand: one rare name is no foreign language.
-
-Tokens = NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +107,7 @@ class OnnxEmbedder:
                 rows[at] = row
         vectors = np.array(rows, np.float32).reshape(len(windows), -1)
         owners = np.array([window.owner for window in windows], np.int64)
-        if is_query and len(windows):
+        if is_query:
             vectors, owners = one_each(vectors, owners)
         return Embedded(vectors, owners, trust)
 
@@ -160,22 +158,7 @@ class OnnxEmbedder:
         return normalised(_pooled(np.asarray(output, np.float32), mask, self._settings.pooling))
 
 
-def normalised(vectors: Vectors) -> Vectors:
-    """The vectors at length 1; raises EmbedderError where there is no direction."""
-    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    if not np.isfinite(lengths).all():
-        raise EmbedderError("The embedding model gave numbers that are not finite.")
-    found: Vectors = (vectors / np.maximum(lengths, 1e-12)).astype(np.float32)
-    return found
-
-
-def one_each(vectors: Vectors, owners: NDArray[np.int64]) -> tuple[Vectors, NDArray[np.int64]]:
-    """One vector for each text: the middle of those of its windows."""
-    starts = np.flatnonzero(np.r_[True, owners[1:] != owners[:-1]])
-    return normalised(np.add.reduceat(vectors, starts)), owners[starts]
-
-
-def _pooled(output: Vectors, mask: Tokens, pooling: str) -> Vectors:
+def _pooled(output: Vectors, mask: Numbers, pooling: str) -> Vectors:
     """One vector for each window, of a model that gives one for each window or each token."""
     if output.ndim == 2:
         return output
@@ -244,7 +227,9 @@ def _load(folder: Path) -> _Loaded:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = limits.EMBEDDER_THREADS
     options.inter_op_num_threads = 1
-    options.log_severity_level = 3
+    # Threads that spin while they wait would take the processors from the API.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.log_severity_level = 3  # Warnings are for whoever exported the model.
     try:
         tokenizer = Tokenizer.from_file(str(folder / TOKENIZER))
         session = onnxruntime.InferenceSession(
