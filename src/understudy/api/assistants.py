@@ -2,10 +2,10 @@
 
 from typing import Any
 
-import msgspec
 from msgspec import UNSET
+from msgspec.structs import replace
 
-from understudy.api import objects, stores, tool_resources
+from understudy.api import file_ids, objects, stores, tool_resources
 from understudy.api.operation import Call, operation
 from understudy.wire import rules
 from understudy.wire.assistants import Assistant, CreateAssistant, ModifyAssistant
@@ -49,13 +49,16 @@ async def create_assistant(call: Call, body: CreateAssistant) -> Assistant:
 @operation("GET", "/assistants", tag=TAG, beta=True)
 async def list_assistants(call: Call, page: ListQuery) -> ListOf[Assistant]:
     """List assistants, newest first."""
-    return await objects.page(call, "assistant", Assistant, page)
+    found = await objects.page(call, "assistant", Assistant, page)
+    return replace(found, data=await file_ids.without_gone(call, found.data))
 
 
 @operation("GET", "/assistants/{assistant_id}", tag=TAG, beta=True)
 async def get_assistant(call: Call, assistant_id: str) -> Assistant:
     """Retrieve an assistant."""
-    return (await objects.load(call, "assistant", assistant_id, Assistant)).object
+    loaded = await objects.load(call, "assistant", assistant_id, Assistant)
+    [shown] = await file_ids.without_gone(call, [loaded.object])
+    return shown
 
 
 @operation("POST", "/assistants/{assistant_id}", tag=TAG, beta=True)
@@ -66,7 +69,7 @@ async def modify_assistant(call: Call, assistant_id: str, body: ModifyAssistant)
     replaces the whole metadata. Runs that are active keep what they started with.
     """
     loaded = await objects.load(call, "assistant", assistant_id, Assistant)
-    old = loaded.object
+    [old] = await file_ids.without_gone(call, [loaded.object])
     changed = modified(body)
     resources = tool_resources.replaced(old.tool_resources, body.tool_resources)
     await tool_resources.check_references(
@@ -74,7 +77,7 @@ async def modify_assistant(call: Call, assistant_id: str, body: ModifyAssistant)
     )
     tools = changed.get("tools", old.tools)
     changed["tool_resources"] = tool_resources.settled(resources, tools)
-    return await objects.save(call, loaded, msgspec.structs.replace(old, **changed))
+    return await objects.save(call, loaded, replace(old, **changed))
 
 
 def modified(body: CreateAssistant | ModifyAssistant) -> dict[str, Any]:

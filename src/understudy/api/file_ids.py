@@ -1,4 +1,4 @@
-"""The files that assistants and threads name: once they are gone, they are not shown."""
+"""The files that other objects name: which are fit, and which are gone and so not shown."""
 
 from collections.abc import Sequence
 from typing import TypeVar
@@ -7,11 +7,24 @@ from msgspec.structs import replace
 
 from understudy.api.operation import Call
 from understudy.engine import files
+from understudy.errors import ApiError
+from understudy.errors.files import not_for_images
 from understudy.wire.assistants import Assistant
+from understudy.wire.images import IMAGE_PURPOSES, IMAGE_TYPES
+from understudy.wire.searchable import extension_of
 from understudy.wire.threads import Thread
 from understudy.wire.tools import CodeInterpreterResources, ToolResources
 
 T = TypeVar("T", Assistant, Thread)
+
+
+def check_image(filename: str, purpose: str) -> None:
+    """A message may show images only."""
+    extension = extension_of(filename)
+    if extension not in IMAGE_TYPES:
+        raise ApiError.not_an_image(extension or filename)
+    if purpose not in IMAGE_PURPOSES:
+        raise not_for_images(purpose)
 
 
 async def without_gone(call: Call, objects: Sequence[T]) -> list[T]:

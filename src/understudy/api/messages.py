@@ -6,7 +6,7 @@ import msgspec
 from msgspec.structs import replace
 
 from understudy import limits
-from understudy.api import objects, stores, tool_resources
+from understudy.api import file_ids, objects, stores, tool_resources
 from understudy.api.operation import Call, operation
 from understudy.errors import ApiError
 from understudy.machine.message import message_private, user_message
@@ -93,7 +93,8 @@ async def attach(
     if not any(body.attachments or not isinstance(body.content, str) for body in bodies):
         return []
     loaded = await objects.load(call, "thread", thread_id, Thread)
-    old = loaded.object.tool_resources
+    [shown] = await file_ids.without_gone(call, [loaded.object])
+    old = shown.tool_resources
     attachments = await attached(call, bodies, param=param)
     prepared = await tool_resources.with_attachments(call, old, attachments)
     if prepared.resources == old:
@@ -117,10 +118,11 @@ async def attached(
     attachments = [one for body in bodies for one in given(body.attachments, [])]
     for_code = [one.file_id for one in attachments if _is_for(one, AttachmentCodeInterpreter)]
     for_search = [one.file_id for one in attachments if _is_for(one, AttachmentFileSearch)]
+    images = [id for body in bodies for id in _image_files(body)]
     named = [one.file_id for one in attachments]
-    for body in bodies:
-        named += _image_files(body)
-    files = await stores.require_files(call, named)
+    files = await stores.require_files(call, [*named, *images])
+    for file_id in images:
+        file_ids.check_image(files[file_id].filename, files[file_id].purpose)
     for file_id in for_search:
         name = files[file_id].filename
         if not is_searchable(name, more_types=call.app.settings.search_more_types):

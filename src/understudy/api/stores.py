@@ -38,10 +38,11 @@ FILE_KIND = "vector_store_file"
 
 
 class FileFacts(Wire, frozen=True, kw_only=True):
-    """What a store must know of a file's object."""
+    """What others must know of a file's object."""
 
     id: str
     filename: str
+    purpose: str
     expires_at: int | None = None
 
 

@@ -4,7 +4,7 @@ import msgspec
 from msgspec.structs import replace
 
 from understudy import limits
-from understudy.api import messages, objects, stores, tool_resources
+from understudy.api import file_ids, messages, objects, stores, tool_resources
 from understudy.api.operation import Call, operation
 from understudy.errors import ApiError
 from understudy.machine.private import ThreadPrivate
@@ -66,20 +66,23 @@ async def list_threads(call: Call, page: ListQuery) -> ListOf[Thread]:
 
     An extension: the original offered this call to its own dashboard only.
     """
-    return await objects.page(call, "thread", Thread, page)
+    found = await objects.page(call, "thread", Thread, page)
+    return replace(found, data=await file_ids.without_gone(call, found.data))
 
 
 @operation("GET", "/threads/{thread_id}", tag=TAG, beta=True)
 async def get_thread(call: Call, thread_id: str) -> Thread:
     """Retrieve a thread."""
-    return (await objects.load(call, "thread", thread_id, Thread)).object
+    loaded = await objects.load(call, "thread", thread_id, Thread)
+    [shown] = await file_ids.without_gone(call, [loaded.object])
+    return shown
 
 
 @operation("POST", "/threads/{thread_id}", tag=TAG, beta=True)
 async def modify_thread(call: Call, thread_id: str, body: ModifyThread) -> Thread:
     """Modify a thread's metadata and tool resources."""
     loaded = await objects.load(call, "thread", thread_id, Thread)
-    old = loaded.object
+    [old] = await file_ids.without_gone(call, [loaded.object])
     resources = tool_resources.replaced(old.tool_resources, body.tool_resources)
     await tool_resources.check_references(
         call, given(body.tool_resources, tool_resources.NO_RESOURCES)

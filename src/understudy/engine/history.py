@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from understudy.engine import file_search
+from understudy.engine import file_search, images
 from understudy.engine.app import App
 from understudy.engine.file_search import Reach
 from understudy.engine.record import decoded, private_of
@@ -73,7 +73,13 @@ async def next_question(
         # Nothing fits the model's window; the provider decides about the newest message.
         history = await _newest(app, project, state)
     model = await app.model.resolve(run.model)
-    files = Files(names=await _names(app, project, history), searchable=searchable)
+    urls, unsent = await images.data_urls(app, project, history)
+    files = Files(
+        names=await _names(app, project, history),
+        images=urls,
+        unsent_images=unsent,
+        searchable=searchable,
+    )
     request = transcript.chat_request(
         run, private, history=history, own=own, files=files, model=model
     )

@@ -69,6 +69,7 @@ class Files:
 
     names: Mapping[str, str] = field(default_factory=dict)
     images: Mapping[str, str] = field(default_factory=dict)
+    unsent_images: Mapping[str, str] = field(default_factory=dict)  # Id → why not.
     searchable: toolbox.Searchable | None = None
 
 
@@ -318,7 +319,8 @@ def _image_file(content: ImageFileContent, files: Files) -> ChatPart:
     image = content.image_file
     url = files.images.get(image.file_id)
     if url is None:
-        return ChatText(text=f"[The image {image.file_id} is not available.]")
+        reason = files.unsent_images.get(image.file_id, "is not available")
+        return ChatText(text=f"[The image {image.file_id} {reason}.]")
     return ChatImageUrl(image_url=ChatImage(url=url, detail=image.detail))
 
 
