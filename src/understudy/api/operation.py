@@ -41,6 +41,7 @@ ID_PREFIXES = {
     "message_id": "msg",
     "run_id": "run",
     "step_id": "step",
+    "upload_id": "upload",
     "vector_store_id": "vs",
     "batch_id": "vsfb",
     "file_id": "file",
