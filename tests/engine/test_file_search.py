@@ -1,7 +1,7 @@
 """Searches of runs whose drivers wait, are interrupted or die."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 import msgspec
@@ -13,6 +13,8 @@ from tests.engine.test_log import events
 from tests.engine.test_stops import saved
 from understudy import limits
 from understudy.machine import vector_store
+from understudy.search import Embedded, EmbedderError
+from understudy.search.embed_hash import HashEmbedder
 from understudy.store import changes, index_changes
 from understudy.store.store import Store
 from understudy.wire.vector_stores import VectorStoreFile
@@ -20,7 +22,24 @@ from understudy.wire.vector_stores import VectorStoreFile
 PROJECT = "default"
 FILE = "file-endless"
 SEARCH: Json = {"type": "file_search"}
+LOOK = [{"call": {"name": "file_search", "arguments": {"queries": ["red bicycle"]}}}]
 BIKES = b"The red bicycle of Ola weighs eleven kilograms."
+
+
+class Moody(HashEmbedder):
+    """An embedder that refuses some queries before it answers."""
+
+    def __init__(self, error: EmbedderError, times: int) -> None:
+        super().__init__()
+        self._error = error
+        self.left = times
+
+    async def embed(self, texts: Sequence[str], *, is_query: bool) -> Embedded:
+        """The vectors, in the end."""
+        if is_query and self.left:
+            self.left -= 1
+            raise self._error
+        return await super().embed(texts, is_query=is_query)
 
 
 async def put(stage: Stage, store_id: str) -> VectorStoreFile:
@@ -126,17 +145,11 @@ async def test_citations_outlive_their_driver(store: Store, clock: Clock) -> Non
     """The text that a dead driver leaves behind keeps its annotations, and the next one's markers
     mean the same results."""
     cites = {"text": "11 kg 【4:0†source】 or so【4:1†source】 "}
-    script: Json = {
-        "turns": [
-            [{"call": {"name": "file_search", "arguments": {"queries": ["red bicycle"]}}}],
-            [cites, {"silence": True}],
-        ]
-    }
+    script: Json = {"turns": [LOOK, [cites, {"silence": True}]]}
     async with opened_stage(store, clock) as stage:
         run = await ask(stage, await searchable(stage), script)
         await saved(stage, run, b"so")
         await stage.app.worker.drain(0.05)
-        await stage.app.readers.close()
     async with opened_stage(store, clock) as stage:
         await stage.until(run, "in_progress")
         await eventually(lambda: bool(stage.model.open))
@@ -152,3 +165,30 @@ async def test_citations_outlive_their_driver(store: Store, clock: Clock) -> Non
     assert list(note) == ["type", "text", "start_index", "end_index", "file_citation"]
     for one in again["content"]:
         assert one["text"]["annotations"] in ([], [note])
+
+
+async def asked_of(stage: Stage, embedder: Moody) -> Json:
+    """A run that searches where the embedder is moody, when it is over."""
+    stage.app.embedders._chosen = embedder
+    store_id = await searchable(stage)
+    return await stage.rested(await ask(stage, store_id, {"turns": [LOOK, [{"text": "done"}]]}))
+
+
+async def test_an_embedder_that_is_busy_is_asked_again(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "MODEL_BACKOFF_S", 0.001)
+    embedder = Moody(EmbedderError("Too many requests.", retryable=True), limits.MODEL_ATTEMPTS - 1)
+    assert (await asked_of(stage, embedder))["status"] == "completed"
+    assert embedder.left == 0
+
+
+@pytest.mark.parametrize("retryable", [True, False])
+async def test_an_embedder_that_does_not_answer_fails_the_run(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, retryable: bool
+) -> None:
+    monkeypatch.setattr(limits, "MODEL_BACKOFF_S", 0.001)
+    run = await asked_of(stage, Moody(EmbedderError("No such model.", retryable=retryable), 99))
+    assert run["last_error"] == {"code": "server_error", "message": "No such model."}
+    (step,) = (await stage.get(f"{stage.path(run)}/steps"))["data"]
+    assert step["status"] == "failed"
