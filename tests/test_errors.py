@@ -1,6 +1,6 @@
 """The wording of every error, as one table: apps match on these texts."""
 
-from inspect import getmembers, ismethod
+from inspect import getmembers, isfunction, ismethod
 from pathlib import Path
 from textwrap import wrap
 
@@ -8,7 +8,7 @@ import pytest
 from inline_snapshot import snapshot
 
 from understudy import limits
-from understudy.errors import ApiError, quoted, retry
+from understudy.errors import ApiError, files, quoted, retry
 
 # One call of every constructor, in the order of errors.py.
 ERRORS = [
@@ -250,6 +250,74 @@ WORDING = snapshot("""\
 """)
 
 
+# The same for errors/files.py.
+FILE_ERRORS = [
+    files.download_refused("assistants"),
+    files.empty_file("file"),
+    files.bad_range(10),
+    files.storage_full(),
+    files.content_lost("file-1"),
+    files.no_form("application/json"),
+    files.bad_form(),
+    files.cut_form(),
+    files.form_too_slow(30.0),
+    files.form_too_large("parts", 64),
+    files.second_file("file"),
+    files.upload_not_pending("upload_1"),
+    files.bad_mime_type("image/tiff", "vision", ["image/png", "image/gif"]),
+    files.too_many_parts(10_000),
+    files.unknown_part("upload_1", "part_1"),
+    files.repeated_part("part_1"),
+    files.wrong_total(10, 9),
+    files.wrong_md5("00ff", "ff00"),
+    files.not_for_images("batch"),
+]
+FILE_WORDING = snapshot("""\
+400 invalid_request_error, code None, param None
+  Not allowed to download files of purpose: assistants
+400 invalid_request_error, code invalid_value, param file
+  File is empty.
+416 invalid_request_error, code None, param range
+  The requested range is not part of the file.
+507 server_error, code storage_full, param None
+  The server has no space left for files.
+500 server_error, code None, param None
+  The content of file file-1 is missing.
+400 invalid_request_error, code None, param None
+  Invalid Content-Type header (application/json), expected multipart/form-data. (HINT: If
+  you're using curl, you can pass -H 'Content-Type: multipart/form-data')
+400 invalid_request_error, code None, param None
+  We could not parse the multipart form of your request. (HINT: This likely means that the
+  boundary in the Content-Type header is not the one in the body.)
+400 invalid_request_error, code None, param None
+  The multipart form of your request ends before its last boundary.
+400 invalid_request_error, code None, param None
+  The request body took longer than 30 seconds to arrive.
+400 invalid_request_error, code None, param None
+  The multipart form of your request has more than 64 parts.
+400 invalid_request_error, code invalid_value, param file
+  Invalid 'file': expected one file, but got several.
+400 invalid_request_error, code None, param None
+  Upload 'upload_1' is not pending.
+400 invalid_request_error, code invalid_value, param mime_type
+  Invalid 'mime_type' for purpose 'vision': 'image/tiff'. Supported values are: image/png,
+  image/gif.
+400 invalid_request_error, code None, param None
+  Uploads can have at most 10000 parts.
+400 invalid_request_error, code invalid_value, param part_ids
+  No part 'part_1' found in upload 'upload_1'.
+400 invalid_request_error, code invalid_value, param part_ids
+  Invalid 'part_ids': part 'part_1' is given twice.
+400 invalid_request_error, code invalid_value, param part_ids
+  The parts have 9 bytes together, but the upload was created with 10 bytes.
+400 invalid_request_error, code invalid_value, param md5
+  Invalid 'md5': expected '00ff', but the uploaded bytes have 'ff00'.
+400 invalid_request_error, code invalid_image_format, param None
+  Invalid message content: Expected a file with purpose 'vision' or 'assistants' but got
+  'batch'.\
+""")
+
+
 def _entry(error: ApiError) -> str:
     """Status, type, code and param, then the message, wrapped."""
     head = f"{error.status} {error.type}, code {error.code}, param {error.param}"
@@ -264,6 +332,18 @@ def test_every_constructor_is_in_the_table() -> None:
     constructors = {name for name, _ in getmembers(ApiError, ismethod)}
     source = Path(__file__).read_text()
     assert {name for name in constructors if f"ApiError.{name}(" not in source} == set()
+
+
+def test_every_error_of_files_has_its_exact_wording() -> None:
+    assert "\n".join(map(_entry, FILE_ERRORS)) == FILE_WORDING
+
+
+def test_every_error_of_files_is_in_the_table() -> None:
+    ours = {
+        name for name, made in getmembers(files, isfunction) if made.__module__ == files.__name__
+    }
+    source = Path(__file__).read_text()
+    assert {name for name in ours if f"files.{name}(" not in source} == set()
 
 
 def test_the_envelope_always_has_all_four_keys() -> None:
