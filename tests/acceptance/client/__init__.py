@@ -10,6 +10,7 @@ from tests.acceptance.client import (
     stops,
     streams,
     tools,
+    vector_stores,
 )
 from tests.acceptance.client.scene import ASSERTIONS, SCENARIOS
 
@@ -25,4 +26,5 @@ __all__ = [
     "stops",
     "streams",
     "tools",
+    "vector_stores",
 ]
