@@ -31,12 +31,13 @@ from understudy.engine.index import Index
 from understudy.engine.log import Log
 from understudy.engine.worker import Worker
 from understudy.machine import tokens
-from understudy.model import open_model
+from understudy.model import Model, ModelError, open_model
 from understudy.model.rehearsal_server import running_rehearsal
 from understudy.search import EmbedderError, hub
 from understudy.search.child import Readers
-from understudy.search.choice import Embedders
-from understudy.search.embed_onnx import open_onnx
+from understudy.search.choice import Embedders, at_provider
+from understudy.search.embed_api import ApiEmbedder
+from understudy.search.embed_onnx import OnnxEmbedder, open_onnx
 from understudy.search.rerank import Reranker
 from understudy.settings import (
     Settings,
@@ -121,7 +122,7 @@ async def opened_app(
             url, key = stack.enter_context(running_rehearsal(world=world)) + "/v1", None
         model = open_model(url, key=key, boot_id=boot_id, fallback=settings.model, world=world)
         stack.push_async_callback(model.close)
-        embedders = _opened_embedders(settings, world)
+        embedders = await _opened_embedders(settings, world, model, stack)
         stack.push_async_callback(embedders.close)
         reranker = _opened_reranker(settings)
         if reranker is not None:
@@ -149,21 +150,49 @@ async def opened_app(
         )
 
 
-def _opened_embedders(settings: Settings, world: World) -> Embedders:
-    """What turns texts into vectors, as the operator chose."""
+async def _opened_embedders(
+    settings: Settings, world: World, model: Model, stack: AsyncExitStack
+) -> Embedders:
+    """What turns texts into vectors, as the operator chose: a local model, a name at a provider,
+    none, or (auto) what the provider turns out to have."""
     name = settings.embedding_model
-    if name == "off":
+    local = await asyncio.to_thread(_local_embedder, name, Path(settings.data) / "models")
+    if local is not None:
+        return Embedders(local, monotonic=world.monotonic)
+    if settings.embedding_url is not None:
+        model = open_model(settings.embedding_url, key=settings.upstream_key, world=world)
+        stack.push_async_callback(model.close)
+    is_rehearsal = settings.upstream_url is None and settings.embedding_url is None
+    if name == "off" or (name == "auto" and is_rehearsal):
         return Embedders(monotonic=world.monotonic)
+
+    def at(name: str) -> ApiEmbedder:
+        return ApiEmbedder(model.embed, name, failure=_provider_failure)
+
+    async def listed() -> list[str]:
+        return [one.id for one in await model.models()]
+
+    if name == "auto":
+        return Embedders(find=at_provider(listed, at), monotonic=world.monotonic)
+    return Embedders(at(name), monotonic=world.monotonic)
+
+
+def _local_embedder(name: str, models: Path) -> OnnxEmbedder | None:
+    """The local model, where the setting names one; `models` is the folder for fetched ones."""
+    folder = Path(name).expanduser()
     try:
         if name.startswith(hub.PREFIX):
-            models = Path(settings.data) / "models"
-            folder = hub.fetched(name.removeprefix(hub.PREFIX), models)
-            return Embedders(open_onnx(folder), monotonic=world.monotonic)
-        if Path(name).expanduser().is_dir() or name.startswith((".", "/", "~")):
-            return Embedders(open_onnx(Path(name).expanduser()), monotonic=world.monotonic)
+            return open_onnx(hub.fetched(name.removeprefix(hub.PREFIX), models))
+        if folder.is_dir() or name.startswith((".", "/", "~")):
+            return open_onnx(folder)
     except EmbedderError as error:
         raise SettingsError(f"UNDERSTUDY_EMBEDDING_MODEL: {error.message}") from error
-    return Embedders(monotonic=world.monotonic)
+    return None
+
+
+def _provider_failure(error: Exception) -> ModelError | None:
+    """What an embedder may know of how its provider failed."""
+    return error if isinstance(error, ModelError) else None
 
 
 def _opened_reranker(settings: Settings) -> Reranker | None:

@@ -31,7 +31,6 @@ Terms = Mapping[str, float]  # Of a query, with the weight of each.
 
 # Neighbours share at most half of a chunk, so a chunk ends in the second row behind its own.
 _BEHIND = 2
-ORDINALS = (1 << ORDINAL_BITS) - 1
 
 
 @dataclass(frozen=True)
@@ -190,18 +189,17 @@ async def _passages(
 ) -> list[Found]:
     """The best passages with their texts; neighbours that overlap are one."""
     enough = ranked.scores >= score_threshold
-    merged = [
-        Passage(key >> ORDINAL_BITS, key & ORDINALS, key & ORDINALS, score)
-        for key, score in zip(
-            ranked.keys[enough][:limit].tolist(),
-            ranked.scores[enough][:limit].tolist(),
-            strict=True,
-        )
-    ]
+    ranked = Ranked(ranked.keys[enough], ranked.scores[enough])
+    places = [divmod(key, 1 << ORDINAL_BITS) for key in ranked.keys.tolist()]
+    spans = {
+        document << ORDINAL_BITS | ordinal: (start, stop)
+        for document, ordinal, start, stop in await app.store.chunk_spans(places)
+    }
+    passages = rank.merge(ranked, spans)[:limit]
     rows = await app.store.chunk_texts(
-        [(one.document, one.first, one.last + _BEHIND) for one in merged]
+        [(one.document, one.first, one.last + _BEHIND) for one in passages]
     )
-    return _texts(views, merged, rows)
+    return _texts(views, passages, rows)
 
 
 def _texts(

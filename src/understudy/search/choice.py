@@ -5,6 +5,7 @@ model is the first it lists whose name says that it embeds. While it has none, s
 keywords, and it is asked again after a while.
 """
 
+import re
 from collections.abc import Awaitable, Callable, Sequence
 
 import structlog
@@ -21,6 +22,8 @@ Listed = Callable[[], Awaitable[Sequence[str]]]
 # The rehearsal provider's hashes know nothing of meaning: they are used only when named.
 _NOT_AUTOMATIC = "rehearsal-embedding"
 _USUAL = "text-embedding-3-small"
+# How models that embed are called.
+_EMBEDS = re.compile(r"embed|minilm|\b(bge|e5|gte|jina)\b", re.IGNORECASE)
 
 
 class Embedders:
@@ -69,8 +72,14 @@ def at_provider(listed: Listed, embedder: AtProvider) -> Callable[[], Awaitable[
     """How `auto` finds an embedder: ask the provider which models it has, and for one vector."""
 
     async def find() -> Embedder | None:
-        names = [name for name in await listed() if name != _NOT_AUTOMATIC]
-        embedding = [name for name in names if "embed" in name.lower()]
+        try:
+            names = [name for name in await listed() if name != _NOT_AUTOMATIC]
+        except Exception as error:  # noqa: BLE001 -- a provider that cannot list may yet embed.
+            _log.info("models_not_listed", reason=str(error))
+            names = []
+        embedding = [name for name in names if _EMBEDS.search(name)]
+        if names and not embedding:
+            return None
         name = _USUAL if _USUAL in embedding or not embedding else embedding[0]
         found = embedder(name)
         try:

@@ -579,6 +579,12 @@ select document, owners, vectors from parts
 where document in (select value from json_each(:documents)) and vectors is not null
 order by document, part;
 
+-- name: chunk_spans.sqlite
+-- Where chunks are in their documents; :places is a JSON array of [document, ordinal].
+select chunks.document, chunks.ordinal, chunks.start, chunks.stop
+from json_each(:places) as place
+join chunks on chunks.document = place.value ->> 0 and chunks.ordinal = place.value ->> 1;
+
 -- name: chunk_texts.sqlite
 -- The rows of chunks that belong to stretches; :stretches is a JSON array of
 -- [document, first ordinal, last ordinal].

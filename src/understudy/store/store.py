@@ -299,6 +299,13 @@ class Store:
         rows = await self._database.fetch("vectors", {"documents": _json(documents)})
         return [(row[0], row[1], row[2]) for row in rows]
 
+    async def chunk_spans(
+        self, places: Sequence[tuple[int, int]]
+    ) -> builtins.list[tuple[int, int, int, int]]:
+        """(document, ordinal, start, stop) of the chunks at these (document, ordinal)."""
+        rows = await self._database.fetch("chunk_spans", {"places": _json(places)})
+        return [(row[0], row[1], row[2], row[3]) for row in rows]
+
     async def chunk_texts(
         self, stretches: Sequence[tuple[int, int, int]]
     ) -> builtins.list[ChunkRow]:
