@@ -14,6 +14,7 @@ Nothing is dropped for being common: the ranking weighs a term by its rarity.
 import re
 import unicodedata
 from functools import cache
+from operator import add
 from typing import Protocol
 
 from understudy import limits
@@ -30,14 +31,13 @@ _MARKS = (
     "\u06d6-\u06ed\u0900-\u0963\u0966-\u0dff\u0f00-\u0fff\u200c\u200d\u00ad"
 )
 _LONGEST = limits.TERM_CHARS
-_ASCII_TOKEN = re.compile(
-    rf"[A-Za-z0-9_]{{1,{_LONGEST}}}(?:[.\-][A-Za-z0-9_]{{1,{_LONGEST}}}){{0,7}}"
-)
-_TOKEN = re.compile(
-    rf"[{_DENSE}]+"
-    rf"|(?:(?![{_DENSE}])[\w{_MARKS}]){{1,{_LONGEST}}}"
-    rf"(?:[.\-](?:(?![{_DENSE}])[\w{_MARKS}]){{1,{_LONGEST}}}){{0,7}}"
-)
+_ASCII_RUN = rf"[A-Za-z0-9_]{{1,{_LONGEST}}}"
+_ASCII_TOKEN = re.compile(rf"{_ASCII_RUN}(?:[.\-]{_ASCII_RUN}){{0,7}}")
+_RUN = rf"[^\W{_DENSE}]{{1,{_LONGEST}}}"
+_TOKEN = re.compile(rf"[{_DENSE}]+|{_RUN}(?:[.\-]{_RUN}){{0,7}}")
+_MARKED_RUN = rf"(?:[^\W{_DENSE}]|[{_MARKS}]){{1,{_LONGEST}}}"
+_MARKED_TOKEN = re.compile(rf"[{_DENSE}]+|{_MARKED_RUN}(?:[.\-]{_MARKED_RUN}){{0,7}}")
+_IS_MARKED = re.compile(rf"[{_MARKS}]")
 _IS_DENSE = re.compile(rf"[{_DENSE}]")
 _PARTS = re.compile(
     r"[A-ZÀ-ÖØ-Þ]+(?![a-zß-öø-ÿ])|[A-ZÀ-ÖØ-Þ]?[a-zß-öø-ÿ]+|\d+"
@@ -48,9 +48,11 @@ _FOLDED_AWAY = re.compile(
     "[\u0300-\u036f\u0483-\u0487\u0591-\u05bd\u05bf-\u05c7\u0610-\u061a\u0640\u064b-\u065f\u0670"
     "\u06d6-\u06ed\u200c\u200d\u00ad]+"
 )
+_LETTERS = {"ø": "o", "ł": "l", "đ": "d", "ð": "d", "æ": "ae", "œ": "oe", "þ": "th"}
 _ALIKE = str.maketrans(
-    {"ø": "o", "ł": "l", "đ": "d", "ð": "d", "æ": "ae", "œ": "oe", "þ": "th", "\u0131": "i"}
-    | {"\u0649": "\u064a", "\u0629": "\u0647"}  # Arabic alef maksura, teh marbuta.
+    _LETTERS
+    | {letter.upper(): plain.upper() for letter, plain in _LETTERS.items()}
+    | {"\u0131": "i", "\u0649": "\u064a", "\u0629": "\u0647"}  # Turkish i; Arabic ya and ha.
 )
 
 
@@ -84,7 +86,11 @@ def words(text: str) -> list[str]:
     if text.isascii():
         return [term for token in _ASCII_TOKEN.findall(text) for term in _KNOWN[token]]
     found: list[str] = []
-    for token in _TOKEN.findall(unicodedata.normalize("NFKC", text)):
+    text = unicodedata.normalize("NFKC", text)
+    pattern = _MARKED_TOKEN if _IS_MARKED.search(text) else _TOKEN  # The plain one is quicker.
+    if not _IS_DENSE.search(text):
+        return [term for token in pattern.findall(text) for term in _KNOWN[token]]
+    for token in pattern.findall(text):
         if _IS_DENSE.match(token):
             found += _pairs(token)
         else:
@@ -94,7 +100,7 @@ def words(text: str) -> list[str]:
 
 def _pairs(run: str) -> list[str]:
     """Every two neighbours; a character that stands alone is a term itself."""
-    return [run[at : at + 2] for at in range(len(run) - 1)] or [run]
+    return list(map(add, run, run[1:])) or [run]
 
 
 def _terms(token: str) -> tuple[str, ...]:
@@ -114,11 +120,11 @@ def _composed(token: str) -> str:
     if token.isascii():
         return token
     bare = _FOLDED_AWAY.sub("", unicodedata.normalize("NFKD", token))
-    return unicodedata.normalize("NFC", bare)
+    return unicodedata.normalize("NFC", bare).translate(_ALIKE)
 
 
 def _folded(part: str) -> str:
-    return part.casefold().translate(_ALIKE)[:_LONGEST]
+    return part.casefold()[:_LONGEST]
 
 
 def _stem(word: str) -> str:
