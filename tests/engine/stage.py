@@ -241,6 +241,7 @@ async def opened_stage(
     assert isinstance(app.model, Overheard)
     await ensure_key(store, app.world, KEY)
     async with AsyncExitStack() as stack:
+        stack.push_async_callback(app.readers.close)
         if works:
             await app.worker.start(app)
             stack.push_async_callback(app.worker.drain, 0.0)
@@ -266,11 +267,11 @@ def make_app(
         settings=Settings(api_key=KEY, **(settings or {})),
         world=world,
         store=store,
-        blobs=open_blobs("memory:"),
+        blobs=open_blobs((settings or {}).get("blobs_url", "memory:")),
         bell=bell,
         model=model,
         embedders=Embedders(monotonic=world.monotonic),
-        readers=Readers(1),
+        readers=Readers(2),
         index=Index(store),
         reranker=None,
         log=Log(store, bell, world),

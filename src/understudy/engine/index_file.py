@@ -6,9 +6,8 @@ makes anything visible.
 """
 
 import asyncio
-import tempfile
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import aclosing, asynccontextmanager
+from contextlib import aclosing
 from pathlib import Path
 
 import msgspec
@@ -18,6 +17,7 @@ from understudy.blobs import BlobsUnavailable, NoBlob
 from understudy.engine.app import App
 from understudy.engine.embedding import Vectors, vectors_of
 from understudy.engine.record import decoded, private_of
+from understudy.engine.spool import spooled
 from understudy.machine import vector_store
 from understudy.machine.private import FilePrivate
 from understudy.search import EmbedderError
@@ -59,15 +59,20 @@ class _Named(msgspec.Struct, frozen=True):
 
 
 class FileIndexing:
-    """The work on one file; `commit` writes under the lease of its store."""
+    """The work on one file; `commit` writes under the lease of its store. `tried` are the documents
+    that this lease has taken up: each counts once, however often it has to begin again."""
 
-    def __init__(self, app: App, index: IndexRow, record: Record, commit: Commit) -> None:
+    def __init__(
+        self, app: App, index: IndexRow, record: Record, commit: Commit, tried: set[int]
+    ) -> None:
         self.app = app
         self.index = index
         self.record = record
         self.project = record.project
         self.commit = commit
+        self.tried = tried
         self.file_id = decoded(record, VectorStoreFile).id
+        self.parts = 0
         self.size_bytes = 0
 
     async def run(self) -> None:
@@ -85,8 +90,10 @@ class FileIndexing:
             )
 
     async def _tried(self) -> None:
-        """Index the file; again when the embedder or the file store fails for a moment."""
-        for attempt in range(limits.INGEST_ATTEMPTS):
+        """Index the file; again when the embedder or the file store fails for a moment, which each
+        part of a file may meet anew."""
+        failures, parts = 0, 0
+        while True:  # Bounded for each part.
             try:
                 await self._indexed()
             except Unreadable as unreadable:
@@ -94,27 +101,32 @@ class FileIndexing:
             except NoBlob:
                 raise _Failed("server_error", MISSING) from None
             except EmbedderError as error:
-                if not error.retryable or attempt == limits.INGEST_ATTEMPTS - 1:
+                if not error.retryable:
                     raise _Failed("server_error", error.message) from None
+                reason = error.message
             except BlobsUnavailable as away:
-                if attempt == limits.INGEST_ATTEMPTS - 1:
-                    raise _Failed("server_error", str(away)) from None
+                reason = str(away)
             else:
                 return
-            await asyncio.sleep(limits.INGEST_BACKOFF_S * 2**attempt)
+            failures, parts = (failures if self.parts == parts else 0) + 1, self.parts
+            if failures == limits.INGEST_ATTEMPTS:
+                raise _Failed("server_error", reason)
+            await asyncio.sleep(limits.INGEST_BACKOFF_S * 2 ** (failures - 1))
 
     async def _indexed(self) -> None:
-        record = await self.app.store.get("file", self.project, self.file_id)
-        if record is None:
+        """One reading of the file, from the first part that is not stored yet."""
+        file = await self.app.store.get("file", self.project, self.file_id)
+        found = await self.app.store.indexes(self.project, [self.index.id])
+        if file is None or not found:
             raise Moved
-        filename = decoded(record, _Named).filename
+        [self.index] = found  # Its embedding model may be known by now.
+        filename = decoded(file, _Named).filename
         document = await self._document(filename)
-        if document.attempts > limits.INGEST_TAKEOVERS:
-            raise _Failed("server_error", TOO_MANY_DEATHS)
-        self.size_bytes = document.size_bytes
+        await self._look_again()
+        self.parts, self.size_bytes = document.parts, document.size_bytes
         last: tuple[Part, Vectors] | None = None
         async with (
-            self._spooled(private_of(record, FilePrivate)) as path,
+            spooled(self.app, private_of(file, FilePrivate)) as path,
             aclosing(self._parts(path, filename, document.parts)) as parts,
         ):
             async for part in parts:
@@ -132,22 +144,37 @@ class FileIndexing:
     async def _document(self, filename: str) -> DocumentRow:
         """The document to add to: what an earlier worker left, or a new one."""
         found = await self.app.store.document(self.project, self.index.id, self.file_id)
-        if found is not None and found.state == "building":
+        if found is not None and found.number in self.tried:
+            return found
+        if found is not None:
+            assert found.state == "building", "a file that is ready is not in progress"
+            if found.attempts >= limits.INGEST_TAKEOVERS:
+                raise _Failed("server_error", TOO_MANY_DEATHS)
+            self.tried.add(found.number)
             await self.commit(index_changes.try_document(found.number))
             return found
-        assert found is None, "a file that is ready is not in progress"
         attributes = decoded(self.record, VectorStoreFile).attributes
-        [_, [(number,)]] = await self.commit(
-            self._still_there(),
-            index_changes.insert_document(
-                self.index.number,
-                self.file_id,
-                project=self.project,
-                attributes=msgspec.json.encode(attributes),
-                filename=filename,
-            ),
+        insert = index_changes.insert_document(
+            self.index.number,
+            self.file_id,
+            project=self.project,
+            attributes=msgspec.json.encode(attributes),
+            filename=filename,
         )
+        try:
+            [_, [(number,)]] = await self.commit(self._still_there(), insert)
+        except Conflict as conflict:
+            raise self._meaning(conflict) from conflict
+        self.tried.add(number)
         return DocumentRow(number, self.index.number, self.file_id, "building", 0, 0, 0, 0, 0)
+
+    async def _look_again(self) -> None:
+        """The place as it is now that there is a document: a client who has it processed anew from
+        now on, maybe cut in another way, also drops this document."""
+        record = await self.app.store.get("vector_store_file", self.project, self.record.id)
+        if record is None or decoded(record, VectorStoreFile).status != "in_progress":
+            raise Moved
+        self.record = record
 
     def _still_there(self) -> Statement:
         return index_changes.require_store_file(self.record.id, project=self.project)
@@ -163,23 +190,12 @@ class FileIndexing:
             more_types=self.app.settings.search_more_types,
         )
 
-    @asynccontextmanager
-    async def _spooled(self, private: FilePrivate) -> AsyncGenerator[Path]:
-        """The file's bytes in a local file, which the child process can read."""
-        with tempfile.TemporaryDirectory(prefix="understudy-") as folder:
-            path = Path(folder) / "content"
-            with path.open("wb") as spool:
-                for blob in private.blobs:
-                    async with aclosing(self.app.blobs.open(blob.key)) as pieces:
-                        async for piece in pieces:
-                            spool.write(piece)
-            yield path
-
     async def _commit_part(self, document: DocumentRow, part: Part, vectors: Vectors) -> None:
         try:
             await self.commit(self._still_there(), *self._part(document, part, vectors))
         except Conflict as conflict:
             raise self._meaning(conflict) from conflict
+        self.parts = part.number + 1
 
     def _part(self, document: DocumentRow, part: Part, vectors: Vectors) -> Statements:
         """The statements that add a part; from now on it counts."""
@@ -208,10 +224,10 @@ class FileIndexing:
 
     def _meaning(self, conflict: Conflict) -> Exception:
         """Why a commit was refused, when it was not the lease."""
-        if conflict.what == "claim_embedder":
-            return _Failed(
-                "server_error",
+        if conflict.what == "claim_embedder":  # The next attempt goes by that model.
+            return EmbedderError(
                 "Another embedding model was used for other files of the vector store meanwhile.",
+                retryable=True,
             )
         return Moved()
 

@@ -19,6 +19,7 @@ from understudy import limits
 from understudy.engine.app import App
 from understudy.engine.index_file import FileIndexing, Moved
 from understudy.engine.lease import Interrupted, Lease, whole
+from understudy.engine.spool import sweep
 from understudy.store import Conflict, Row, Statement, Unavailable, changes, index_changes
 from understudy.store.records import IndexRow, Record
 
@@ -60,9 +61,25 @@ class _Ingestion:
         self.lease = lease
         self.store_id = lease.id
         self.project = lease.project
+        self.tried: set[int] = set()
 
     async def run(self) -> None:
-        """Until the store has nothing more to index, or the slice of time is over."""
+        """Until the store has nothing more to index, or another one has its turn. When the record
+        cannot be used, the work waits; without a record for too long, the lease is lost."""
+        await asyncio.to_thread(sweep)
+        is_over = False
+        while not is_over:
+            try:
+                await self._pages()
+                is_over = True
+            except* Unavailable as away:
+                reason = str(away.exceptions[0])
+                _log.warning("ingestion waits for the store", store_id=self.store_id, reason=reason)
+                await asyncio.sleep(limits.POLL_JOBS_S)
+            if self.lease.reason is not None:  # Maybe the group of errors hid the interruption.
+                raise Interrupted(self.lease.reason)
+
+    async def _pages(self) -> None:
         clock = self.app.world.monotonic
         over_at = clock() + limits.INGEST_SLICE_S
         while True:
@@ -82,12 +99,11 @@ class _Ingestion:
                     return
                 continue  # Files came meanwhile.
             await self._files(index, page, over_at)
-            if clock() >= over_at and await self._others_wait():
-                rest = changes.rest_job(
-                    self.lease.id, fence=self.lease.fence, due_at=self.app.world.now()
-                )
-                await self.commit(rest)
-                return
+            if clock() >= over_at:
+                if await self._others_wait():
+                    await self._rest()
+                    return
+                over_at = clock() + limits.INGEST_SLICE_S
 
     async def _index(self) -> IndexRow:
         found = await self.app.store.indexes(self.project, [self.store_id])
@@ -98,18 +114,22 @@ class _Ingestion:
     async def _is_done(self, index: IndexRow) -> bool:
         """The job goes, unless files came meanwhile."""
         try:
-            [_, abandoned, _] = await self.commit(
+            [_, abandoned, *_] = await self.commit(
                 index_changes.all_ingested(self.store_id),
                 index_changes.abandon_documents(index.number),
+                index_changes.wake_clean_up_if_gone(now=self.app.world.now()),
                 changes.delete_job(self.lease.id, fence=self.lease.fence),
             )
         except Conflict:
             return False
         if abandoned:
-            now = self.app.world.now()
-            await self.app.store.commit(index_changes.wake_clean_up(now=now))
             self.app.bell.ring("jobs")
         return True
+
+    async def _rest(self) -> None:
+        """The job waits for its next turn."""
+        now = self.app.world.now()
+        await self.commit(changes.rest_job(self.lease.id, fence=self.lease.fence, due_at=now))
 
     async def _others_wait(self) -> bool:
         now = self.app.world.now()
@@ -128,7 +148,7 @@ class _Ingestion:
                 is_first = False
                 record = waiting.pop()
                 try:
-                    await FileIndexing(self.app, index, record, self.commit).run()
+                    await FileIndexing(self.app, index, record, self.commit, self.tried).run()
                 except Moved:
                     continue
                 except Stopped:
