@@ -165,7 +165,9 @@ LINGER_IDLE_S = 0.2  # Who sends nothing for this long is not sending any more.
 
 # Indexing files and searching them.
 INGESTS_AT_ONCE = 2  # Stores whose files one process indexes at the same time: CPU work.
-INGEST_FILES_AT_ONCE = 2  # Files of one store that are read at the same time.
+INGEST_FILES_AT_ONCE = (
+    8  # Files of one store at work: while one is read, others are embedded or saved.
+)
 INGEST_PAGE = 32  # Files taken up with one read.
 INGEST_SLICE_S = 3.0  # Then another store gets its turn, if one waits.
 INGEST_ATTEMPTS = 5  # Of one file, when the embedder or the file store fails for a moment.

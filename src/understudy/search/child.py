@@ -28,11 +28,15 @@ __all__ = ["Readers", "Unreadable"]
 
 _log = structlog.get_logger()
 
+# The system kills when its own memory runs out; a library in C++ aborts when it gets no more.
+_OUT_OF_MEMORY = frozenset({-signal.SIGKILL, -signal.SIGABRT})
+
 
 class Readers:
     """At most `count` children at once, started when they are needed."""
 
-    def __init__(self, count: int) -> None:
+    def __init__(self, count: int, *, cpu_s: int = limits.READER_CPU_S) -> None:
+        self._cpu_s = cpu_s
         self._slots = asyncio.Semaphore(count)
         self._idle: list[_Child] = []
         self._all: set[_Child] = set()
@@ -61,6 +65,7 @@ class Readers:
             overlap_tokens=overlap_tokens,
             skip_parts=skip_parts,
             more_types=more_types,
+            cpu_s=self._cpu_s,
         )
         async with self._slots:
             child = await self._begun(request)
@@ -71,6 +76,8 @@ class Readers:
                         raise _Nonsense
                     expected += 1
                     yield part
+            except Unreadable as why:
+                raise (unreadable.reader_unavailable() if self._is_closed else why) from None
             except _Nonsense:
                 _log.warning("reader_said_nonsense", pid=child.pid)
                 raise unreadable.crashed() from None
@@ -78,11 +85,14 @@ class Readers:
                 await self._give_back(child)
 
     async def close(self) -> None:
-        """End all children."""
+        """End all children. A reading under way fails; who reads should be cancelled before."""
         self._is_closed = True
-        self._idle.clear()
+        for child in self._all:
+            child.kill()
+        while self._idle:
+            await self._end(self._idle.pop())
         for child in list(self._all):
-            await self._end(child)
+            await child.gone()
 
     async def _begun(self, request: Read) -> "_Child":
         """A child that has taken the request."""
@@ -131,6 +141,7 @@ class Readers:
     async def _end(self, child: "_Child") -> None:
         self._all.discard(child)
         child.kill()
+        await child.drain()
         await child.gone()
 
 
@@ -150,6 +161,7 @@ class _Child:
         self._files = 0
         self._resident_bytes = 0
         self._is_idle = True
+        self._cpu_s = 0
         self._leaving: asyncio.TimerHandle | None = None
 
     @property
@@ -175,6 +187,7 @@ class _Child:
     async def begin(self, request: Read) -> bool:
         """Hand the request over; whether the child took it."""
         self._is_idle = False
+        self._cpu_s = request.cpu_s
         self._files += 1
         with contextlib.suppress(OSError):
             self._in.write(packed(request))
@@ -203,7 +216,7 @@ class _Child:
                     self._is_idle = True
                     self._resident_bytes = frame.resident_bytes
                     if frame.detail:
-                        _log.warning("file_unreadable", code=frame.code, where=frame.detail)
+                        _log.info("file_unreadable", code=frame.code, where=frame.detail)
                     if frame.code:
                         raise Unreadable(frame.code, frame.message)
                     return
@@ -224,13 +237,16 @@ class _Child:
 
     async def _death(self) -> Unreadable:
         """Why the child died, in words."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(limits.READER_DYING_S):
+                await self.gone()
         self.kill()
         await self.gone()
         status = self._process.returncode or 0
         _log.warning("reader_died", pid=self.pid, status=status)
         if status == -signal.SIGXCPU:
-            return unreadable.took_too_long(limits.READER_CPU_S)
-        if status == -signal.SIGKILL:  # By the system, when its memory ran out.
+            return unreadable.took_too_long(self._cpu_s)
+        if status in _OUT_OF_MEMORY:
             return unreadable.needed_memory(limits.READER_ADDRESS_BYTES)
         return unreadable.crashed()
 
@@ -248,8 +264,15 @@ class _Child:
         """End the process, if it has not ended by itself."""
         self.stay()
         self._in.close()
-        with contextlib.suppress(ProcessLookupError):
-            self._process.kill()
+        # Not process.kill(): it would look whether it is dead, and take its status from asyncio.
+        if self.is_alive:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, signal.SIGKILL)
+
+    async def drain(self) -> None:
+        """Read what a killed child had said still, so that its pipe is closed."""
+        while await self._out.read(limits.SNIFFED_BYTES):
+            pass
 
     async def gone(self) -> None:
         """Wait until the process has ended."""

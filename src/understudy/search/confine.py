@@ -9,6 +9,7 @@ import ctypes
 import math
 import os
 import resource
+import signal
 import sys
 from pathlib import Path
 
@@ -18,7 +19,7 @@ _PR_SET_PDEATHSIG = 1
 _PR_SET_NO_NEW_PRIVS = 38
 _CLONE_NEWUSER = 0x10000000
 _CLONE_NEWNET = 0x40000000
-_SIGKILL = 9
+_FIRST_TO_GO = "500"
 _NICENESS = 10
 
 
@@ -26,6 +27,10 @@ def confine(parent: int) -> None:
     """Bind this process to its parent and to its limits."""
     sys.dont_write_bytecode = True  # It could write nothing, only fail to.
     os.chdir("/")
+    # Whoever stops a whole group of processes means the server, which ends its children. One that
+    # died before it would look as if its file had killed it.
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     if sys.platform == "linux":
         _linux(parent)
     with contextlib.suppress(OSError):
@@ -64,9 +69,11 @@ def _limit(kind: int, most: int) -> None:
 
 def _linux(parent: int) -> None:
     libc = ctypes.CDLL(None, use_errno=True)
-    libc.prctl(_PR_SET_PDEATHSIG, _SIGKILL, 0, 0, 0)
+    libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     if os.getppid() != parent:
         sys.exit(0)  # It died before we were bound to it.
+    with contextlib.suppress(OSError):  # Short of memory, the system shall not take the server.
+        Path("/proc/self/oom_score_adj").write_text(_FIRST_TO_GO)
     libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
     # An empty network. Without the privilege for it, a user of our own may have it.
     if libc.unshare(_CLONE_NEWNET):

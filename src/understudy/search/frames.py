@@ -19,6 +19,7 @@ class Read(msgspec.Struct, frozen=True):
     overlap_tokens: int
     skip_parts: int
     more_types: bool
+    cpu_s: int  # Of reading, before the first part.
 
 
 class Begun(msgspec.Struct, frozen=True, tag=True):

@@ -53,7 +53,7 @@ def _answer(request: Read, answers: int) -> None:
 
 
 def _send_parts(request: Read, answers: int) -> None:
-    allow_cpu(limits.READER_CPU_S)
+    allow_cpu(request.cpu_s)
     text = _text(request)
     from understudy.search.part import parts  # Loaded when there is something to be cut.
 

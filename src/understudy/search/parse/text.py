@@ -1,12 +1,12 @@
 """Plain texts, code and markup: bytes in whatever encoding become text, or it is no text."""
 
 import codecs
-import re
 import unicodedata
 from pathlib import Path
 
 from understudy import limits
 from understudy.search import unreadable
+from understudy.search.parse.encoding import UnknownEncoding, encoding_of
 
 _MARKS = (  # UTF-32 first: its little-endian mark starts as that of UTF-16 does.
     (codecs.BOM_UTF8, "utf-8"),
@@ -21,11 +21,6 @@ _CONTROLS_ELSEWHERE = 0.01  # One byte per character makes any bytes text, so le
 _ODD = frozenset({"Cc", "Cn", "Co", "Cs"})
 _ODD_SHARE = 0.02
 _FEW_BROKEN = 20  # Good characters for each broken one, and it is still UTF-8.
-# What the detection chooses from: encodings that text files of today's systems are in.
-_ENCODINGS = (
-    "cp1252 cp1250 cp1251 koi8_r cp1253 cp1254 cp1255 cp1256 cp1257 cp1258 cp874 iso8859_2"
-    " cp932 euc_jp gb18030 big5 cp949 cp866"
-)
 
 
 class NotText(Exception):
@@ -62,14 +57,17 @@ def decoded(data: bytes, *, declared: str | None = None) -> str:
     controls = len(data) - len(data.translate(None, _CONTROLS))
     if controls > len(data) * _CONTROLS_IN_ASCII:
         raise NotText
+    if b"\x1b$B" in data and data.isascii():
+        return _plausible(data.decode("iso2022_jp", "ignore"))
     text = _utf8(data)
     if text is not None:
         return text
-    if b"\x1b$" in data:
-        return _plausible(data.decode("iso2022_jp", "ignore"))
     if controls > len(data) * _CONTROLS_ELSEWHERE:
         raise NotText
-    encoding = _declared(data, declared) or _detected(data)
+    try:
+        encoding = _declared(data, declared) or encoding_of(data)
+    except UnknownEncoding:
+        raise NotText from None
     return _plausible(data.decode(encoding, "replace"))
 
 
@@ -113,41 +111,6 @@ def _declared(data: bytes, declared: str | None) -> str | None:
     except (LookupError, ValueError):
         return None
     return name
-
-
-def _detected(data: bytes) -> str:
-    """The encoding that explains the lines with bytes beyond ASCII best."""
-    from charset_normalizer import from_bytes  # Loaded late: few files need it.
-
-    sample = _telling(data)
-    found = from_bytes(sample, cp_isolation=_ENCODINGS.split(), preemptive_behaviour=False).best()
-    if found is None:
-        raise NotText
-    return _western(sample) if found.encoding in {"cp1250", "cp1252", "cp1254"} else found.encoding
-
-
-def _telling(data: bytes) -> bytes:
-    """The lines with bytes beyond ASCII, up to a bound; no encoding here has a false line end."""
-    lines: list[bytes] = []
-    size = 0
-    for line in re.finditer(rb"[^\n]*[\x80-\xff][^\n]*\n?", data):
-        lines.append(line[0][: limits.DETECTED_BYTES])
-        size += len(lines[-1])
-        if size >= limits.DETECTED_BYTES:
-            break
-    return b"".join(lines)
-
-
-_SYMBOL_IN_WORD = re.compile(r"(?<=\w)[^\w\s'\u2019.,:;/&+*_@-](?=\w)|[a-zß-ÿ](?=[À-ÖØ-Þ])")
-
-
-def _western(sample: bytes) -> str:
-    """Western or Central European: where symbols would stand inside words, it is the other."""
-    oddities = {
-        name: len(_SYMBOL_IN_WORD.findall(sample.decode(name, "replace")))
-        for name in ("cp1252", "cp1250", "iso8859_2")
-    }
-    return min(oddities, key=lambda name: oddities[name])
 
 
 def _plausible(text: str) -> str:
