@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from understudy import limits
-from understudy.machine.citations import Citations, Shown, marker
-from understudy.wire.messages import FileCitationAnnotation
+from understudy.machine.citations import Citations, Shown, marker, unmarked
+from understudy.wire.messages import FileCitationAnnotation, TextValue
 
 SOURCES = {(4, 0): "file-a", (4, 1): "file-b", (6, 0): "file-a", (10, 12): "file-c"}
 SHAPE = re.compile("【[0-9]+:[0-9]+†source】")
@@ -198,3 +198,10 @@ def test_markers_and_annotations_are_one_to_one(pieces: list[str]) -> None:
 @given(whole=st.text(alphabet=st.characters(exclude_characters="【"), max_size=50))
 def test_text_without_the_bracket_is_untouched(whole: str) -> None:
     assert text(whole) == whole
+
+
+@settings(max_examples=500, deadline=None)
+@given(whole=_texts)
+def test_a_later_run_sees_a_text_without_its_markers(whole: str) -> None:
+    cited = TextValue(value=text(whole), annotations=list(annotations(whole)))
+    assert unmarked(cited) == SHAPE.sub("", text(whole))

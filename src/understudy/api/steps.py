@@ -1,15 +1,13 @@
 """Run steps (SPEC 7.5)."""
 
-from msgspec import UNSET
-from msgspec.structs import replace
-
 from understudy.api import objects
 from understudy.api.operation import Call, operation
 from understudy.api.runs import load_run
+from understudy.machine.introduce import without_content
 from understudy.store.records import Record
 from understudy.wire.base import ListOf
 from understudy.wire.query import ListQuery
-from understudy.wire.steps import FileSearchCall, Step, StepToolCall, ToolCallsDetails
+from understudy.wire.steps import Step
 
 TAG = "Run steps"
 
@@ -39,15 +37,4 @@ async def get_run_step(
 
 def _shown(step: Step, include: list[str]) -> Step:
     """The text of search results is there only for who asks; else the key is absent."""
-    details = step.step_details
-    if include or not isinstance(details, ToolCallsDetails):
-        return step
-    calls = [_without_content(call) for call in details.tool_calls]
-    return replace(step, step_details=ToolCallsDetails(tool_calls=calls))
-
-
-def _without_content(call: StepToolCall) -> StepToolCall:
-    if not isinstance(call, FileSearchCall) or call.file_search.results is UNSET:
-        return call
-    results = [replace(result, content=UNSET) for result in call.file_search.results]
-    return replace(call, file_search=replace(call.file_search, results=results))
+    return step if include else without_content(step)

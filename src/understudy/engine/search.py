@@ -235,18 +235,3 @@ def _text(passage: Passage, by_place: Mapping[tuple[int, int], ChunkRow]) -> str
             break
         pieces.append(row.text)
     return "".join(pieces)[: last.stop - first.start]
-
-
-async def found_for_run(
-    app: App,
-    project: str,
-    store_ids: Sequence[str],
-    queries: Sequence[str],
-    *,
-    limit: int,
-    score_threshold: float = 0.0,
-) -> list[Found]:
-    """What a run's file_search finds; its stores were used by that."""
-    return await found(
-        app, project, store_ids, queries, limit=limit, score_threshold=score_threshold
-    )

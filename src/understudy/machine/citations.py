@@ -18,7 +18,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from understudy import limits
-from understudy.wire.messages import FileCitation, FileCitationAnnotation
+from understudy.wire.messages import FileCitation, FileCitationAnnotation, TextValue
 from understudy.wire.steps import FileSearchCall, SearchResult, Step, ToolCallsDetails
 
 # (n, m) → file id.
@@ -161,3 +161,13 @@ def _may_be_search(number: int) -> bool:
 def _is_time(hour: str, minute: str) -> bool:
     """Whether a pair of numbers reads as a time of day."""
     return int(hour) <= 24 and len(minute) == 2 and int(minute) < 60
+
+
+def unmarked(text: TextValue) -> str:
+    """A text without its citations' markers. What an earlier run cited means nothing to a later
+    one, whose results have the same numbers again."""
+    value = text.value
+    for annotation in sorted(text.annotations, key=lambda one: -one.start_index):
+        if isinstance(annotation, FileCitationAnnotation):
+            value = value[: annotation.start_index] + value[annotation.end_index :]
+    return value

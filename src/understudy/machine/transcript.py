@@ -294,7 +294,7 @@ def _chat_message(message: Message, files: Files) -> ChatMessage:
     for content in message.content:
         match content:
             case TextContent():
-                parts.append(ChatText(text=content.text.value))
+                parts.append(ChatText(text=citations.unmarked(content.text)))
             case RefusalContent():
                 parts.append(ChatText(text=content.refusal))
             case ImageUrlContent() if message.role == "user":
