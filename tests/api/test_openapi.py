@@ -58,7 +58,7 @@ def test_fields_are_in_the_schemas(field: str) -> None:
 
 
 def test_what_is_not_there_yet_is_an_unknown_route(http: httpx2.Client) -> None:
-    for path in ("/files", "/vector_stores", "/uploads"):
+    for path in ("/batches", "/fine_tuning/jobs", "/images"):
         answer = http.get(path)
         assert answer.status_code == 404
         assert answer.json()["error"]["message"] == f"Invalid URL (GET /v1{path})"

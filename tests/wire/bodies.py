@@ -6,10 +6,30 @@ from typing import Any
 from hypothesis import strategies as st
 from msgspec import inspect
 
-from understudy.wire import assistants, messages, models, runs, threads, tools, vector_stores
-from understudy.wire.base import Body, ModifyMetadata
+from understudy.wire import (
+    assistants,
+    files,
+    messages,
+    models,
+    runs,
+    threads,
+    tools,
+    uploads,
+    vector_stores,
+)
+from understudy.wire.base import Body, FormBody, ModifyMetadata
 
-_MODULES = (assistants, messages, models, runs, threads, tools, vector_stores)
+_MODULES = (
+    assistants,
+    files,
+    messages,
+    models,
+    runs,
+    threads,
+    tools,
+    uploads,
+    vector_stores,
+)
 
 # What a client can send as a whole or as a part; the members of tagged unions come with these.
 BODIES: list[type[Body]] = sorted(
@@ -21,7 +41,7 @@ BODIES: list[type[Body]] = sorted(
             for value in vars(module).values()
             if isinstance(value, type)
             and issubclass(value, Body)
-            and value is not Body
+            and value not in (Body, FormBody)
             and value.__struct_config__.tag_field is None
         ),
     },

@@ -15,6 +15,7 @@ import pytest
 from understudy.errors import ApiError
 from understudy.wire.assistants import Assistant
 from understudy.wire.base import Deleted, ListOf, Wire
+from understudy.wire.files import File
 from understudy.wire.messages import (
     Message,
     MessageDelta,
@@ -33,6 +34,7 @@ from understudy.wire.steps import (
     ToolCallsDetails,
 )
 from understudy.wire.threads import Thread
+from understudy.wire.uploads import Upload, UploadPart
 
 Json = Any  # Examples are free JSON.
 
@@ -52,6 +54,9 @@ TYPES: dict[str, Any] = {
     "RunStepDeltaObject": StepDelta,
     "ListMessagesResponse": ListOf[Message],
     "ListRunsResponse": ListOf[Run],
+    "OpenAIFile": File,
+    "Upload": Upload,
+    "UploadPart": UploadPart,
     "Model": Model,
     "ListModelsResponse": ModelList,
     "CreateEmbeddingResponse": EmbeddingList,

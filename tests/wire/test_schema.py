@@ -11,6 +11,7 @@ from understudy.wire import (
     assistants,
     base,
     events,
+    files,
     messages,
     models,
     query,
@@ -18,6 +19,7 @@ from understudy.wire import (
     steps,
     threads,
     tools,
+    uploads,
     vector_stores,
 )
 from understudy.wire.base import Body, Wire
@@ -26,6 +28,7 @@ MODULES = (
     assistants,
     base,
     events,
+    files,
     messages,
     models,
     query,
@@ -33,10 +36,11 @@ MODULES = (
     steps,
     threads,
     tools,
+    uploads,
     vector_stores,
 )
 # Bases, and what is used only with a type argument or inside the server.
-NOT_SENT = {"Wire", "Body", "ListOf", "Event"}
+NOT_SENT = {"Wire", "Body", "FormBody", "ListOf", "Event"}
 
 TYPES: list[type[Wire]] = [
     value

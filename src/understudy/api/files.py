@@ -19,7 +19,7 @@ from understudy.machine.private import BlobRef, FilePrivate
 from understudy.store import Conflict, Statement
 from understudy.store.records import Record
 from understudy.wire.base import Deleted, ListOf
-from understudy.wire.files import CreateFile, ExpiresAfter, File, ObjectPurpose
+from understudy.wire.files import CreateFile, File, FileExpiresAfter, ObjectPurpose
 from understudy.wire.query import FileListQuery, ListQuery
 
 TAG = "Files"
@@ -48,9 +48,9 @@ async def create_file(call: Call, body: CreateFile) -> File:
     return file
 
 
-def lifetime_of(expires_after: ExpiresAfter | None | UnsetType) -> int | None:
+def lifetime_of(expires_after: FileExpiresAfter | None | UnsetType) -> int | None:
     """How long a file will last; None: until it is deleted."""
-    return expires_after.seconds if isinstance(expires_after, ExpiresAfter) else None
+    return expires_after.seconds if isinstance(expires_after, FileExpiresAfter) else None
 
 
 def new_file(

@@ -21,7 +21,7 @@ ObjectPurpose = Literal[
 ]
 
 
-class ExpiresAfter(Body, frozen=True, kw_only=True):
+class FileExpiresAfter(Body, frozen=True, kw_only=True):
     """When a file goes by itself."""
 
     anchor: Annotated[
@@ -38,7 +38,7 @@ class ExpiresAfter(Body, frozen=True, kw_only=True):
 
 
 GivenExpiresAfter = Annotated[
-    ExpiresAfter | None | UnsetType,
+    FileExpiresAfter | None | UnsetType,
     Meta(description="When the file goes by itself; without it, it stays until it is deleted."),
 ]
 
