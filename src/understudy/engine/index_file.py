@@ -130,10 +130,9 @@ class FileIndexing:
             aclosing(self._parts(path, filename, document.parts)) as parts,
         ):
             async for part in parts:
-                vectors = await vectors_of(self.app, self.index, part.texts)
-                if last is not None:
+                if last is not None:  # It is not the last one, and need not wait for vectors.
                     await self._commit_part(document, *last)
-                last = (part, vectors)
+                last = (part, await vectors_of(self.app, self.index, part.texts))
         final = self._part(document, *last) if last is not None else ()
         await self._settle(
             lambda file: vector_store.completed(file, usage_bytes=self.size_bytes),
