@@ -19,8 +19,8 @@ from msgspec import UNSET
 from understudy import limits
 from understudy.machine import tokens
 from understudy.search import Embedded, EmbedderError, Vectors
-from understudy.search.chunk import chunks
-from understudy.search.vectors import normalised, one_each
+from understudy.search.chunk import chunks, mended
+from understudy.search.vectors import embedded, normalised
 from understudy.wire.models import CreateEmbedding, EmbeddingList
 
 Ask = Callable[[CreateEmbedding, str], Awaitable[EmbeddingList]]
@@ -92,7 +92,9 @@ class ApiEmbedder:
 
     async def embed(self, texts: Sequence[str], *, is_query: bool) -> Embedded:
         """The vectors of the texts; a query has exactly one."""
-        pieces = self._pieces(_Piece(text, at, tokens.count(text)) for at, text in enumerate(texts))
+        pieces = self._pieces(
+            _Piece(text, at, tokens.count(text)) for at, text in enumerate(map(mended, texts))
+        )
         rows: list[Vectors] = []
         owners: list[int] = []
         at = 0
@@ -102,11 +104,7 @@ class ApiEmbedder:
                 owners.append(piece.owner)
                 rows.append(vector)
             at += len(batch)
-        vectors = np.array(rows, np.float32).reshape(len(rows), -1)
-        numbers = np.array(owners, np.int64)
-        if is_query:
-            vectors, numbers = one_each(vectors, numbers)
-        return Embedded(vectors, numbers, np.ones(len(texts), np.float32))
+        return embedded(rows, owners, np.ones(len(texts), np.float32), is_query=is_query)
 
     async def close(self) -> None:
         """The connections belong to whoever gave `ask`."""

@@ -24,7 +24,8 @@ import numpy as np
 
 from understudy import limits
 from understudy.search import Embedded, EmbedderError, Numbers, Vectors
-from understudy.search.vectors import normalised, one_each
+from understudy.search.chunk import mended
+from understudy.search.vectors import embedded, normalised
 
 MODEL = "model.onnx"
 TOKENIZER = "tokenizer.json"
@@ -99,17 +100,17 @@ class OnnxEmbedder:
         async with self._turn:
             windows, trust = await asyncio.to_thread(self._windows, texts, prefix)
         order = sorted(range(len(windows)), key=lambda at: len(windows[at].ids))
-        rows: list[Vectors | None] = [None] * len(windows)
+        rows: dict[int, Vectors] = {}
         for batch in _batches(order, windows):
             async with self._turn:
                 found = await asyncio.to_thread(self._run, [windows[at].ids for at in batch])
-            for at, row in zip(batch, found, strict=True):
-                rows[at] = row
-        vectors = np.array(rows, np.float32).reshape(len(windows), -1)
-        owners = np.array([window.owner for window in windows], np.int64)
-        if is_query:
-            vectors, owners = one_each(vectors, owners)
-        return Embedded(vectors, owners, trust)
+            rows |= zip(batch, found, strict=True)
+        return embedded(
+            [rows[at] for at in range(len(windows))],
+            [window.owner for window in windows],
+            trust,
+            is_query=is_query,
+        )
 
     async def close(self) -> None:
         """Wait for the batch at work, and let go of the model."""
@@ -128,9 +129,9 @@ class OnnxEmbedder:
         loaded = self._load()
         windows: list[_Window] = []
         trust = np.zeros(len(texts), np.float32)
-        for owner, text in enumerate(texts):
-            encoding = loaded.tokenizer.encode(prefix + text)
-            trust[owner] = _trust(encoding, prefix + text, loaded.unknown)
+        for owner, text in enumerate(prefix + mended(text) for text in texts):
+            encoding = loaded.tokenizer.encode(text)
+            trust[owner] = _trust(encoding, text, loaded.unknown)
             windows += [_Window(ids, owner) for ids in _cut(encoding, self._settings.window)]
         return windows, trust
 
