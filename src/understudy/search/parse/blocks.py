@@ -53,7 +53,9 @@ class Blocks:
         self.end()
         if self._rows:
             cells = self._rows.pop()
-            if any(cells):
+            while cells and not cells[-1]:
+                cells.pop()
+            if cells:
                 self._put(" | ".join(cells))
 
     def text(self) -> str:

@@ -1,6 +1,8 @@
 """Plain texts, code and markup: bytes in whatever encoding become text, or it is no text."""
 
 import codecs
+import contextlib
+import re
 import unicodedata
 from pathlib import Path
 
@@ -20,6 +22,9 @@ _CONTROLS_IN_ASCII = 0.1  # A log may have some; a program or a picture has more
 _CONTROLS_ELSEWHERE = 0.01  # One byte per character makes any bytes text, so less is allowed.
 _ODD = frozenset({"Cc", "Cn", "Co", "Cs"})
 _ODD_SHARE = 0.02
+# What texts of all scripts share, and what the wrong order of bytes makes of nothing common.
+_COMMON = re.compile("[\t\n\r -~\u3001\u3002\uff0c]")
+_COMMON_EVERY = 50  # Characters; a sentence has at least a full stop or a line end.
 _FEW_BROKEN = 20  # Good characters for each broken one, and it is still UTF-8.
 
 
@@ -52,10 +57,11 @@ def decoded(data: bytes, *, declared: str | None = None) -> str:
     for mark, encoding in _MARKS:
         if data.startswith(mark):
             return _plausible(data[len(mark) :].decode(encoding, "ignore"))
-    if (zeros := data.count(0)) and (wide := _wide(data, zeros)):
-        return _plausible(data.decode(wide, "ignore"))
     controls = len(data) - len(data.translate(None, _CONTROLS))
-    if controls > len(data) * _CONTROLS_IN_ASCII:
+    is_narrow = controls <= len(data) * _CONTROLS_IN_ASCII
+    if 0 in data and not (is_narrow and _is_utf8(data)) and (wide := _wide(data)):
+        return _plausible(data.decode(wide, "ignore"))
+    if not is_narrow:
         raise NotText
     if b"\x1b$B" in data and data.isascii():
         return _plausible(data.decode("iso2022_jp", "ignore"))
@@ -83,20 +89,30 @@ def _utf8(data: bytes) -> str | None:
     return text if good >= broken * _FEW_BROKEN else None
 
 
-def _wide(data: bytes, zeros: int) -> str | None:
-    """UTF-16 or UTF-32 without a mark: the zeros stand on every second or fourth place."""
-    size = len(data)
-    if size % 4 == 0 and zeros >= size // 2:
-        if data[3::4].count(0) == size // 4 and not data[0::4].count(0):
-            return "utf-32-le"
-        if data[0::4].count(0) == size // 4 and not data[3::4].count(0):
-            return "utf-32-be"
-    odd = data[1::2].count(0)
-    even = zeros - odd
-    # Letters, spaces and line ends of any script's UTF-16 have a zero; few texts have none.
-    if zeros * 50 < size or min(odd, even) * 20 > zeros:
+def _wide(data: bytes) -> str | None:
+    """UTF-16 or UTF-32 without a mark: line ends, spaces and digits of any script have zeros."""
+    for encoding in ("utf-32-le", "utf-32-be"):
+        with contextlib.suppress(UnicodeDecodeError):
+            data.decode(encoding)  # Random bytes never are: three of four numbers are too large.
+            return encoding
+    scores: dict[str, int] = {}
+    for encoding in ("utf-16-le", "utf-16-be"):
+        with contextlib.suppress(UnicodeDecodeError):
+            text = data[: len(data) // 2 * 2].decode(encoding)
+            scores[encoding] = len(_COMMON.findall(text))
+    if not scores:
         return None
-    return "utf-16-le" if odd > even else "utf-16-be"
+    best = max(scores, key=lambda name: scores[name])
+    other = min(scores.values()) if len(scores) == 2 else 0
+    is_clear = scores[best] > 2 * other and scores[best] * _COMMON_EVERY * 2 >= len(data)
+    return best if is_clear else None
+
+
+def _is_utf8(data: bytes) -> bool:
+    with contextlib.suppress(UnicodeDecodeError):
+        data.decode()
+        return True
+    return False
 
 
 def _declared(data: bytes, declared: str | None) -> str | None:
