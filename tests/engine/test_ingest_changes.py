@@ -227,18 +227,19 @@ async def test_a_file_that_comes_while_the_job_ends_is_not_forgotten(
     stage: Stage, database: Hooked
 ) -> None:
     first, late = await upload(stage, "apple"), await upload(stage, "pear")
-    is_late = False
+    comes, is_there = False, False
 
     async def come(names: list[str]) -> None:
-        nonlocal is_late
-        if "any_in_progress" in names and not is_late:
-            is_late = True
+        nonlocal comes, is_there
+        if "any_in_progress" in names and not comes:
+            comes = True
             await attach(stage, store_id, late)
+            is_there = True
 
     store_id = await make(stage)
     database.before = come
     await attach(stage, store_id, first)
-    await eventually(lambda: is_late)
+    await eventually(lambda: is_there)
     assert (await settled(stage, store_id))["completed"] == 2
     assert (await find(stage, store_id, "pear"))[0] == late
     await quiet(stage)
