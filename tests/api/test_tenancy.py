@@ -1,5 +1,7 @@
 """Two projects see nothing of each other, on any operation (assertion 216)."""
 
+from typing import Any
+
 import httpx2
 import pytest
 
@@ -46,6 +48,7 @@ def owned(http: httpx2.Client, server: Running, shelf: Shelf) -> dict[str, str]:
     run = http.get(f"{path}/runs").json()["data"][0]
     store_id, file_id = shelf.held(), shelf.file()
     batch = shelf.ok(f"/vector_stores/{store_id}/file_batches", {"file_ids": [file_id]})
+    upload = {"filename": "a", "purpose": "assistants", "bytes": 1, "mime_type": "text/plain"}
     return {
         "assistant_id": assistant["id"],
         "thread_id": thread["id"],
@@ -55,6 +58,7 @@ def owned(http: httpx2.Client, server: Running, shelf: Shelf) -> dict[str, str]:
         "vector_store_id": store_id,
         "file_id": file_id,
         "batch_id": batch["id"],
+        "upload_id": shelf.ok("/uploads", upload)["id"],
     }
 
 
@@ -64,6 +68,7 @@ def body_for(operation: Operation, owned: dict[str, str]) -> dict[str, object] |
         "create_message": {"role": "user", "content": "x"},
         "create_run": {"assistant_id": owned["assistant_id"]},
         "submit_tool_outputs": {"tool_outputs": []},
+        "complete_upload": {"part_ids": []},
         "search_vector_store": {"query": "x"},
         "create_vector_store_file": {"file_id": owned["file_id"]},
         "modify_vector_store_file": {"attributes": None},
@@ -79,9 +84,10 @@ def test_another_projects_object_is_not_found(
 ) -> None:
     path = operation.path.format(**owned)
     with client_for(server.url, server.new_key("strangers")) as stranger:
-        error = error_of(
-            stranger.request(operation.method, path, json=body_for(operation, owned)), 404
-        )
+        body: dict[str, Any] = {"json": body_for(operation, owned)}
+        if operation.name == "add_upload_part":
+            body = {"files": {"data": b"x"}}
+        error = error_of(stranger.request(operation.method, path, **body), 404)
     first = operation.path_names[0]
     assert owned[first] in (error["message"] or "")
     # Its owner still has everything.

@@ -31,7 +31,7 @@ async def create_message(call: Call, thread_id: str, body: CreateMessage) -> Mes
     """
     # The count comes first: it knows the project, so that a stranger learns nothing of a run.
     statements: list[Statement] = [grown(call, thread_id, 1), changes.thread_free(thread_id)]
-    statements += await attach(call, thread_id, [body], param="")
+    statements += await attach(call, thread_id, [body])
     now = call.app.world.now()
     message = new_message(call, thread_id, body, at=now)
     statements.append(stored(call, message, at=now))
@@ -86,16 +86,14 @@ def insert_all(
     return [stored(call, new_message(call, thread_id, body, at=at), at=at) for body in bodies]
 
 
-async def attach(
-    call: Call, thread_id: str, bodies: Sequence[CreateMessage], *, param: str
-) -> list[Statement]:
+async def attach(call: Call, thread_id: str, bodies: Sequence[CreateMessage]) -> list[Statement]:
     """Check what the bodies name, and the statement that puts their files into the thread."""
     if not any(body.attachments or not isinstance(body.content, str) for body in bodies):
         return []
     loaded = await objects.load(call, "thread", thread_id, Thread)
     [shown] = await file_ids.without_gone(call, [loaded.object])
     old = shown.tool_resources
-    attachments = await attached(call, bodies, param=param)
+    attachments = await attached(call, bodies)
     prepared = await tool_resources.with_attachments(call, old, attachments)
     if prepared.resources == old:
         return list(prepared.statements)
@@ -108,13 +106,8 @@ async def attach(
     ]
 
 
-async def attached(
-    call: Call, bodies: Sequence[CreateMessage], *, param: str
-) -> tool_resources.Attachments:
-    """The files that these bodies attach, everything named being there and fit for its tool.
-
-    `param` is where the list of bodies is in the request; empty for a body that is alone.
-    """
+async def attached(call: Call, bodies: Sequence[CreateMessage]) -> tool_resources.Attachments:
+    """The files that these bodies attach, everything named being there and fit for its tool."""
     attachments = [one for body in bodies for one in given(body.attachments, [])]
     for_code = [one.file_id for one in attachments if _is_for(one, AttachmentCodeInterpreter)]
     for_search = [one.file_id for one in attachments if _is_for(one, AttachmentFileSearch)]

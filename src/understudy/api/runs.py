@@ -47,7 +47,7 @@ async def create_run(
     bodies = given(body.additional_messages, [])
     now = call.app.world.now()
     more: list[Statement] = [messages.grown(call, thread_id, len(bodies))]
-    more += await messages.attach(call, thread_id, bodies, param="additional_messages")
+    more += await messages.attach(call, thread_id, bodies)
     more += messages.insert_all(call, thread_id, bodies, at=now)
     launch = launch_new(call.app, call.project, move)
     return await _launch(call, launch, more, streams=body.stream is True)
@@ -63,9 +63,7 @@ async def create_thread_and_run(
     """
     if call.replayed_stream is not None:
         return _replayed(call, call.replayed_stream)
-    thread, more = await threads.new_thread(
-        call, given(body.thread, CreateThread()), param="thread."
-    )
+    thread, more = await threads.new_thread(call, given(body.thread, CreateThread()))
     await tool_resources.check_references(call, given(body.tool_resources, ToolResources()))
     move = await _begin(call, body, thread.id, include)
     created = Event(name="thread.created", data=thread)

@@ -16,6 +16,7 @@ from msgspec.structs import replace
 from understudy import limits
 from understudy.api import objects
 from understudy.api.operation import Call
+from understudy.engine import files
 from understudy.errors import ApiError
 from understudy.errors.vector_stores import store_expired, store_full
 from understudy.machine import vector_store as machine
@@ -23,7 +24,8 @@ from understudy.machine.vector_store import StoreBody
 from understudy.store import Statement, changes, index_changes
 from understudy.store.records import Record, StoreFacts
 from understudy.store.store import file_counts
-from understudy.wire.base import Wire, given
+from understudy.wire.base import given
+from understudy.wire.files import File
 from understudy.wire.vector_stores import (
     Attribute,
     ChunkingStrategyInput,
@@ -35,15 +37,6 @@ from understudy.wire.vector_stores import (
 
 KIND = "vector_store"
 FILE_KIND = "vector_store_file"
-
-
-class FileFacts(Wire, frozen=True, kw_only=True):
-    """What others must know of a file's object."""
-
-    id: str
-    filename: str
-    purpose: str
-    expires_at: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,15 +120,12 @@ def counts_of(files: Sequence[VectorStoreFile]) -> FileCounts:
     return file_counts({status: statuses.count(status) for status in set(statuses)})
 
 
-async def require_files(call: Call, file_ids: Sequence[str]) -> dict[str, FileFacts]:
+async def require_files(call: Call, file_ids: Sequence[str]) -> dict[str, File]:
     """These files, all of which must be there and not have expired."""
-    ids = list(dict.fromkeys(file_ids))
-    records = await call.app.store.get_many("file", call.project, ids) if ids else []
-    found = {record.id: objects.decode_record(record, FileFacts) for record in records}
-    now = call.app.world.now()
-    for id in ids:
-        file = found.get(id)
-        if file is None or (file.expires_at is not None and file.expires_at <= now):
+    records = await files.present(call.app, call.project, list(dict.fromkeys(file_ids)))
+    found = {record.id: objects.decode_record(record, File) for record in records}
+    for id in file_ids:
+        if id not in found:
             raise ApiError.not_found("file", id)
     return found
 
@@ -203,15 +193,15 @@ async def attach(
         # The store may go meanwhile: then this is refused, and done again.
         statements.append(changes.require_object(store_id, kind=KIND, project=call.project))
         statements.append(index_changes.touch_store(store_id, now=now))
-    files = []
+    placed = []
     for one in once.values():
         record = there.get(one.file_id)
         file, more = _place(call, store_id, one, record, now)
-        files.append(file)
+        placed.append(file)
         statements += more
-    if any(file.status == "in_progress" for file in files):
+    if any(file.status == "in_progress" for file in placed):
         statements.append(index_changes.wake_ingest(store_id, project=call.project, now=now))
-    return Attached(files, statements)
+    return Attached(placed, statements)
 
 
 async def _there(call: Call, store_id: str, file_ids: Iterable[str]) -> dict[str, Record]:

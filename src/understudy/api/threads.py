@@ -19,23 +19,18 @@ TAG = "Threads"
 @operation("POST", "/threads", tag=TAG, beta=True)
 async def create_thread(call: Call, body: CreateThread | None = None) -> Thread:
     """Create a thread, with its first messages if there are any."""
-    thread, statements = await new_thread(call, body or CreateThread(), param="")
+    thread, statements = await new_thread(call, body or CreateThread())
     await call.commit(*statements, answer=thread)
     stores.ring(call)
     return thread
 
 
-async def new_thread(
-    call: Call, body: CreateThread, *, param: str
-) -> tuple[Thread, list[Statement]]:
-    """A thread with its messages, and the statements that store them; nothing is stored yet.
-
-    `param` is where the body is in the request: empty, or `thread.` for POST /threads/runs.
-    """
+async def new_thread(call: Call, body: CreateThread) -> tuple[Thread, list[Statement]]:
+    """A thread with its messages, and the statements that store them; nothing is stored yet."""
     bodies = given(body.messages, [])
     if len(bodies) > limits.THREAD_MESSAGES:
         raise ApiError.thread_full(limits.THREAD_MESSAGES)
-    attachments = await messages.attached(call, bodies, param=f"{param}messages")
+    attachments = await messages.attached(call, bodies)
     prepared = await tool_resources.from_helper(
         call,
         body.tool_resources,
