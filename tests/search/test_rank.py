@@ -90,8 +90,16 @@ def test_scores_are_bm25_as_in_the_books() -> None:
 
     ceiling = math.log(1 + 3.5 / 1.5) + math.log(1 + 2.5 / 2.5)
     expected = {1: gain("dog", 1, 1) + gain("cat", 2, 1), 0: gain("cat", 2, 0)}
+    whole, part = expected[1] / ceiling, expected[0] / ceiling
     assert documents(found) == [1, 0]
-    assert found.scores.tolist() == pytest.approx([expected[1] / ceiling, expected[0] / ceiling])
+    assert found.scores.tolist() == pytest.approx([whole + rank.QUOTED * (1 - whole), part])
+
+
+def test_a_quotation_is_found_in_a_long_chunk() -> None:
+    """Its many other words must not put it behind short chunks that have half of the words."""
+    long = "the heron of zorvalka waits for the ferry " + "of many other words and of more " * 40
+    shelf = Shelf("the heron waits for the ferry of many", long, "the ferry waits", "other words")
+    assert documents(shelf.search("the heron of Zorvalka waits for the ferry"))[0] == 1
 
 
 def test_a_word_that_every_chunk_has_still_counts_a_little() -> None:
