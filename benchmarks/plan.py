@@ -14,8 +14,20 @@ class Plan:
     cancels: int = 100
     first_events: int = 40  # Of one run; all pairs together make the percentile.
     starts: int = 5
+    retrieval_queries: int = 0  # Of each set, by keywords only; 0: all of them, and hybrid too.
+    ingestions: int = 3  # Of each size.
+    searches: int = 100  # Pairs of one search and one bare query.
 
 
 QUICK = Plan(
-    pairs=3, load_s=0.4, deltas=8_000, first_deltas=40, cancels=20, first_events=20, starts=2
+    pairs=3,
+    load_s=0.4,
+    deltas=8_000,
+    first_deltas=40,
+    cancels=20,
+    first_events=20,
+    starts=2,
+    retrieval_queries=40,
+    ingestions=1,
+    searches=20,
 )

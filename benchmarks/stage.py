@@ -19,6 +19,7 @@ import psutil
 from benchmarks.jobs import Done, Job
 
 KEY = "sk-benchmark-0123456789abcdef"
+_MAIN = "from understudy.cli import main; main()"
 ASSISTANT_BODY = json.dumps(
     {
         "model": "deltas-5",
@@ -149,14 +150,17 @@ def opened_stage() -> Iterator[Stage]:
 
 
 @contextmanager
-def understudy(data: Path, upstream: str) -> Iterator[Part]:
+def understudy(
+    data: Path, upstream: str, *, embedding_model: str = "off", main: str = _MAIN
+) -> Iterator[Part]:
     """A server on a data folder, ready."""
     settings = {
         "UNDERSTUDY_API_KEY": KEY,
         "UNDERSTUDY_UPSTREAM_URL": f"{upstream}/v1",
         "UNDERSTUDY_UPSTREAM_KEY": "none",
+        "UNDERSTUDY_EMBEDDING_MODEL": embedding_model,
+        "PYTHONPATH": str(Path(__file__).parents[1]),  # For a `main` of this package.
     }
-    main = "from understudy.cli import main; main()"
     command = [sys.executable, "-c", main, "serve", "--port", "0", "--data", str(data)]
     clean = {name: v for name, v in os.environ.items() if not name.startswith("UNDERSTUDY_")}
     with _started(command, env={**clean, **settings}, cwd=data) as process:
