@@ -3,12 +3,13 @@
 from inspect import getmembers, isfunction, ismethod
 from pathlib import Path
 from textwrap import wrap
+from types import ModuleType
 
 import pytest
 from inline_snapshot import snapshot
 
 from understudy import limits
-from understudy.errors import ApiError, files, quoted, retry
+from understudy.errors import ApiError, files, quoted, retry, vector_stores
 
 # One call of every constructor, in the order of errors.py.
 ERRORS = [
@@ -318,6 +319,31 @@ FILE_WORDING = snapshot("""\
 """)
 
 
+# The same for errors/vector_stores.py.
+STORE_ERRORS = [
+    vector_stores.no_store_file("file-1", "vs_1"),
+    vector_stores.store_expired("vs_1"),
+    vector_stores.store_full("vs_1", 10_000),
+    vector_stores.both_files_and_ids(),
+    vector_stores.filter_too_deep("filters", 16),
+    vector_stores.filter_too_long("filters", 500, 501),
+]
+STORE_WORDING = snapshot("""\
+404 invalid_request_error, code None, param None
+  No file found with id 'file-1' in vector store 'vs_1'.
+400 invalid_request_error, code None, param None
+  Vector store 'vs_1' has expired.
+400 invalid_request_error, code None, param None
+  Vector store 'vs_1' can hold at most 10000 files.
+400 invalid_request_error, code invalid_value, param files
+  Invalid 'files': 'file_ids' and 'files' cannot be given together.
+400 invalid_request_error, code invalid_value, param filters
+  Invalid 'filters': nested too deeply. Expected at most 16 levels.
+400 invalid_request_error, code invalid_value, param filters
+  Invalid 'filters': too many comparisons. Expected at most 500, but got 501 instead.\
+""")
+
+
 def _entry(error: ApiError) -> str:
     """Status, type, code and param, then the message, wrapped."""
     head = f"{error.status} {error.type}, code {error.code}, param {error.param}"
@@ -338,12 +364,18 @@ def test_every_error_of_files_has_its_exact_wording() -> None:
     assert "\n".join(map(_entry, FILE_ERRORS)) == FILE_WORDING
 
 
-def test_every_error_of_files_is_in_the_table() -> None:
+@pytest.mark.parametrize("module", [files, vector_stores])
+def test_every_error_of_a_module_is_in_its_table(module: ModuleType) -> None:
     ours = {
-        name for name, made in getmembers(files, isfunction) if made.__module__ == files.__name__
+        name for name, made in getmembers(module, isfunction) if made.__module__ == module.__name__
     }
+    prefix = module.__name__.rpartition(".")[2]
     source = Path(__file__).read_text()
-    assert {name for name in ours if f"files.{name}(" not in source} == set()
+    assert {name for name in ours if f"{prefix}.{name}(" not in source} == set()
+
+
+def test_every_error_of_vector_stores_has_its_exact_wording() -> None:
+    assert "\n".join(map(_entry, STORE_ERRORS)) == STORE_WORDING
 
 
 def test_the_envelope_always_has_all_four_keys() -> None:

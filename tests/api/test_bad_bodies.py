@@ -51,6 +51,24 @@ RUN: Json = {
     "parallel_tool_calls": True,
 }
 
+STORE: Json = {"name": "n", "description": "d", "metadata": {"k": "v"}}
+EXPIRES: Json = {"anchor": "last_active_at", "days": 7}
+CHUNKING: Json = {
+    "type": "static",
+    "static": {"max_chunk_size_tokens": 200, "chunk_overlap_tokens": 100},
+}
+ATTRIBUTES: Json = {"a": "x", "b": 1.5, "c": True}
+EQUAL: Json = {"type": "eq", "key": "a", "value": "x"}
+SEARCH: Json = {
+    "query": ["a", "b"],
+    "rewrite_query": False,
+    "max_num_results": 3,
+    "filters": {
+        "type": "and",
+        "filters": [{"type": "or", "filters": [EQUAL]}, {**EQUAL, "type": "in", "value": [1]}],
+    },
+    "ranking_options": {"ranker": "auto", "score_threshold": 0.5, "hybrid_search": {}},
+}
 
 # Paths with a body of our own below; {free_thread_id} has no run.
 EXAMPLES = [
@@ -65,6 +83,12 @@ EXAMPLES = [
     "/threads/{thread_id}/runs/{run_id}/submit_tool_outputs",
     "/threads/runs",
     "/embeddings",
+    "/vector_stores",
+    "/vector_stores/{vector_store_id}",
+    "/vector_stores/{vector_store_id}/search",
+    "/vector_stores/{vector_store_id}/files",
+    "/vector_stores/{vector_store_id}/files/{file_id}",
+    "/vector_stores/{vector_store_id}/file_batches",
 ]
 
 
@@ -82,7 +106,7 @@ class Place:
 
     def counts(self) -> list[int]:
         """How many objects of each kind there are."""
-        lists = ["/assistants", "/threads"]
+        lists = ["/assistants", "/threads", "/vector_stores"]
         for thread in ("thread_id", "free_thread_id"):
             lists += [f"/threads/{self.ids[thread]}/{noun}" for noun in ("messages", "runs")]
         return [len(self.talk.get(f"{path}?limit=100")["data"]) for path in lists]
@@ -109,7 +133,7 @@ def place(talk: Talk) -> Place:
         message_id=talk.messages(thread)[0]["id"],
         step_id=talk.steps(run)[0]["id"],
         upload_id="upload_unknown",
-        vector_store_id="vs_unknown",
+        vector_store_id=talk.ok("/vector_stores", {})["id"],
         file_id="file-unknown",
         batch_id="vsfb_unknown",
     )
@@ -127,6 +151,12 @@ def place(talk: Talk) -> Place:
         {"tool_outputs": [waits], "stream": False},
         {**with_assistant, "thread": {"messages": [MESSAGE]}},
         {"model": "m", "input": "x", "dimensions": 8, "encoding_format": "float"},
+        {**STORE, "expires_after": EXPIRES, "file_ids": [], "chunking_strategy": CHUNKING},
+        {"name": "n", "expires_after": EXPIRES, "metadata": {"k": "v"}},
+        SEARCH,
+        {"file_id": "file-1", "attributes": ATTRIBUTES, "chunking_strategy": CHUNKING},
+        {"attributes": ATTRIBUTES},
+        {"files": [{"file_id": "file-1", "attributes": {}, "chunking_strategy": CHUNKING}]},
     ]
     return Place(talk, ids, dict(zip(EXAMPLES, bodies, strict=True)))
 
@@ -185,7 +215,7 @@ def test_unknown_fields_are_refused_at_every_depth(place: Place, template: str) 
     assert place.counts() == before
 
 
-FREE = ("metadata", "parameters", "schema")  # Where any key may be.
+FREE = ("metadata", "parameters", "schema", "attributes")  # Where any key may be.
 
 
 def with_unknown(body: Any) -> Iterator[tuple[str, Any]]:
