@@ -221,7 +221,7 @@ FINGERPRINT_BYTES = 16 * 1024  # Of each sample.
 
 # Reading files.
 READER_START_S = 60.0  # A child of a busy machine is still importing; it needs half a second.
-READER_SILENCE_S = 180.0  # Without a word of the child: it hangs without using the processor.
+READER_SILENCE_S = 300.0  # Without a word of the child; its 60 s may last so on a busy machine.
 READER_DYING_S = 5.0  # From the end of its output to its own; a core dump is off.
 READER_IDLE_S = 60.0  # An idle child holds some 100 MB.
 READER_FILES = 1_000  # Per child; then a fresh one, whatever the libraries have leaked.
@@ -239,7 +239,7 @@ TEXT_BYTES = 64 * 1024 * 1024  # Of a text file: three times 5,000,000 tokens of
 PARSED_TEXT_CHARS = 40_000_000  # Of any file's text; 5,000,000 tokens are some 22,000,000.
 FILE_TOKENS = 5_000_000  # SPEC 7.6.
 SAMPLED_PIECES = 32  # Of a long text that are counted, spread over all of it.
-SAMPLED_SHARE = 0.75  # Of the tokens allowed: a sample that promises fewer is believed.
+SAMPLED_SHARE = 0.75  # Of the tokens allowed: a sample is believed that is further off.
 ARCHIVE_ENTRIES = 10_000  # Of an office file; one with 1,000 pictures has some 3,000.
 ARCHIVE_DIRECTORY_BYTES = 4 * 1024 * 1024  # The list of these entries.
 UNPACKED_BYTES = 200 * 1024 * 1024  # Of all that is read of an office file (DECISIONS).

@@ -86,11 +86,14 @@ def _check_tokens(text: str) -> None:
         return
     sampled = range(0, len(text) - step, len(text) // limits.SAMPLED_PIECES)
     seen = sum(_tokens(text[start : start + step]) for start in sampled)
-    if seen * len(text) < limits.FILE_TOKENS * limits.SAMPLED_SHARE * len(sampled) * step:
+    about = seen * len(text) // (len(sampled) * step)
+    if about < limits.FILE_TOKENS * limits.SAMPLED_SHARE:
         return
+    if about * limits.SAMPLED_SHARE > limits.FILE_TOKENS:
+        raise unreadable.too_many_tokens(f"some {about:,}", limits.FILE_TOKENS)
     count = sum(_tokens(text[start : start + step]) for start in range(0, len(text), step))
     if count > limits.FILE_TOKENS:
-        raise unreadable.too_many_tokens(count, limits.FILE_TOKENS)
+        raise unreadable.too_many_tokens(f"{count:,}", limits.FILE_TOKENS)
 
 
 def _tokens(text: str) -> int:

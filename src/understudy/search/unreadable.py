@@ -94,10 +94,10 @@ def too_many_characters(limit: int) -> Unreadable:
     )
 
 
-def too_many_tokens(count: int, limit: int) -> Unreadable:
+def too_many_tokens(count: str, limit: int) -> Unreadable:
     """More text than the API allows."""
     return _invalid(
-        f"The file has {count:,} tokens, but at most {limit:,} are allowed; split it into smaller"
+        f"The file has {count} tokens, but at most {limit:,} are allowed; split it into smaller"
         " files."
     )
 
