@@ -1,5 +1,6 @@
 """The files of vector stores (SPEC 7.8, assertions 188-193, 199)."""
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import msgspec
@@ -109,6 +110,23 @@ def test_a_file_is_put_into_a_store_once(shelf: Shelf) -> None:
     cleared = attach(shelf, store_id, file_id, attributes=None)
     assert cleared == {**done, "attributes": {}}
     assert shelf.got(f"/vector_stores/{store_id}")["file_counts"]["total"] == 1
+
+
+def test_requests_at_the_same_time_put_a_file_into_a_store_once(shelf: Shelf) -> None:
+    store_id = shelf.store()
+    file_ids = [shelf.file(f"Text {number}.") for number in range(4)]
+
+    def put(number: int) -> int:
+        path, body = "files", {"file_id": file_ids[number % 4], "attributes": {"n": number}}
+        if number % 3 == 0:
+            path, body = "file_batches", {"file_ids": file_ids}
+        return shelf.http.post(f"/vector_stores/{store_id}/{path}", json=body).status_code
+
+    with ThreadPoolExecutor(12) as pool:
+        assert set(pool.map(put, range(24))) == {200}
+    assert shelf.settled(store_id)["file_counts"]["completed"] == 4
+    assert sorted(shelf.file_ids(store_id)) == sorted(file_ids)
+    assert len(shelf.found(store_id, "text")) == 4
 
 
 def test_a_failed_file_is_processed_anew(shelf: Shelf) -> None:
