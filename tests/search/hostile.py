@@ -251,7 +251,7 @@ HOSTILE = [
     Hostile("broken.pdf", _bytes(b"%PDF-1.7\n" + _noise(9000)), "failed", "invalid_file",
             ("damaged", "PDF")),
     Hostile("busy.pdf", _busy_pdf, "failed", "invalid_file", ("took too long",), is_slow=True),
-    Hostile("swollen.pdf", _swollen_pdf, "failed", "invalid_file", ("memory", "512 MiB")),
+    Hostile("swollen.pdf", _swollen_pdf, "failed", "invalid_file", ("memory", "448 MiB")),
     # Office files.
     Hostile("bomb.docx", _bomb("word/document.xml"), "failed", "invalid_file",
             ("unpacks to 1,073,7",)),

@@ -22,7 +22,7 @@ from understudy import limits
 from understudy.search import unreadable
 from understudy.search.frames import HEAD, Begun, Ended, Heard, Made, Read, packed
 from understudy.search.part import Part
-from understudy.search.unreadable import Unreadable
+from understudy.search.unreadable import OutOfMemory, Unreadable
 
 __all__ = ["Readers", "Unreadable"]
 
@@ -37,7 +37,9 @@ class Readers:
 
     def __init__(self, count: int, *, cpu_s: int = limits.READER_CPU_S) -> None:
         self._cpu_s = cpu_s
+        self._count = count
         self._slots = asyncio.Semaphore(count)
+        self._alone = asyncio.Lock()
         self._idle: list[_Child] = []
         self._all: set[_Child] = set()
         self._is_closed = False
@@ -66,23 +68,47 @@ class Readers:
             skip_parts=skip_parts,
             more_types=more_types,
             cpu_s=self._cpu_s,
+            address_bytes=limits.READER_SHARED_BYTES,
         )
-        async with self._slots:
-            child = await self._begun(request)
-            try:
-                expected = skip_parts
-                async for part in child.parts():
-                    if part.number != expected or not _is_sound(part):
-                        raise _Nonsense
-                    expected += 1
+        try:
+            async with self._slots, contextlib.aclosing(self._parts(request)) as parts:
+                async for part in parts:
+                    request = msgspec.structs.replace(request, skip_parts=part.number + 1)
                     yield part
-            except Unreadable as why:
-                raise (unreadable.reader_unavailable() if self._is_closed else why) from None
-            except _Nonsense:
-                _log.warning("reader_said_nonsense", pid=child.pid)
-                raise unreadable.crashed() from None
-            finally:
-                await self._give_back(child)
+            return
+        except OutOfMemory:
+            request = msgspec.structs.replace(request, address_bytes=limits.READER_ADDRESS_BYTES)
+        async with self._no_others(), contextlib.aclosing(self._parts(request)) as parts:
+            async for part in parts:
+                yield part
+
+    @contextlib.asynccontextmanager
+    async def _no_others(self) -> AsyncGenerator[None]:
+        """All of the memory for one file that needs it: no other child is at work, or waits."""
+        async with self._alone, contextlib.AsyncExitStack() as stack:
+            for _ in range(self._count):
+                await stack.enter_async_context(self._slots)
+            while self._idle:
+                await self._end(self._idle.pop())
+            yield
+
+    async def _parts(self, request: Read) -> AsyncGenerator[Part]:
+        """The parts that one child makes."""
+        child = await self._begun(request)
+        try:
+            expected = request.skip_parts
+            async for part in child.parts():
+                if part.number != expected or not _is_sound(part):
+                    raise _Nonsense
+                expected += 1
+                yield part
+        except Unreadable as why:
+            raise (unreadable.reader_unavailable() if self._is_closed else why) from None
+        except _Nonsense:
+            _log.warning("reader_said_nonsense", pid=child.pid)
+            raise unreadable.crashed() from None
+        finally:
+            await self._give_back(child)
 
     async def close(self) -> None:
         """End all children. A reading under way fails; who reads should be cancelled before."""
@@ -217,6 +243,8 @@ class _Child:
                     self._resident_bytes = frame.resident_bytes
                     if frame.detail:
                         _log.info("file_unreadable", code=frame.code, where=frame.detail)
+                    if frame.is_out_of_memory:
+                        raise unreadable.needed_memory(limits.READER_ADDRESS_BYTES)
                     if frame.code:
                         raise Unreadable(frame.code, frame.message)
                     return

@@ -50,6 +50,14 @@ def allow_cpu(seconds: int) -> None:
         resource.setrlimit(resource.RLIMIT_CPU, (soft, hard))
 
 
+def allow_memory(address_bytes: int) -> None:
+    """How much this process may have for the next file, within its own limit."""
+    _, hard = resource.getrlimit(resource.RLIMIT_AS)
+    if hard == resource.RLIM_INFINITY or address_bytes <= hard:
+        with contextlib.suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_AS, (address_bytes, hard))
+
+
 def resident_bytes() -> int:
     """How much memory this process holds now."""
     try:

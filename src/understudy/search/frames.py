@@ -20,6 +20,7 @@ class Read(msgspec.Struct, frozen=True):
     skip_parts: int
     more_types: bool
     cpu_s: int  # Of reading, before the first part.
+    address_bytes: int  # What the child may have in memory.
 
 
 class Begun(msgspec.Struct, frozen=True, tag=True):
@@ -39,6 +40,7 @@ class Ended(msgspec.Struct, frozen=True, tag=True):
     code: Code | None = None
     message: str = ""
     detail: str = ""  # For our log.
+    is_out_of_memory: bool = False
 
 
 Heard = Begun | Made | Ended

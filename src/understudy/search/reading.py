@@ -14,7 +14,7 @@ import msgspec
 
 from understudy import limits
 from understudy.search import unreadable
-from understudy.search.confine import allow_cpu, confine, resident_bytes
+from understudy.search.confine import allow_cpu, allow_memory, confine, resident_bytes
 from understudy.search.frames import HEAD, Begun, Ended, Heard, Made, Read, packed
 from understudy.search.unreadable import Unreadable
 
@@ -44,7 +44,7 @@ def _answer(request: Read, answers: int) -> None:
     except Unreadable as why:
         end = _ended(why)
     except MemoryError:
-        end = _ended(unreadable.needed_memory(limits.READER_ADDRESS_BYTES))
+        end = Ended(resident_bytes(), is_out_of_memory=True)
     except BrokenPipeError:
         raise
     except Exception:  # noqa: BLE001  One file's oddity; the next file deserves a living child.
@@ -53,6 +53,7 @@ def _answer(request: Read, answers: int) -> None:
 
 
 def _send_parts(request: Read, answers: int) -> None:
+    allow_memory(request.address_bytes)
     allow_cpu(request.cpu_s)
     text = _text(request)
     from understudy.search.part import parts  # Loaded when there is something to be cut.

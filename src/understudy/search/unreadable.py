@@ -14,6 +14,10 @@ class Unreadable(Exception):
         self.message = message
 
 
+class OutOfMemory(Unreadable):
+    """A file that needed more memory than its reader had."""
+
+
 def _invalid(message: str) -> Unreadable:
     return Unreadable("invalid_file", message)
 
@@ -137,7 +141,9 @@ def took_too_long(seconds: int) -> Unreadable:
 def needed_memory(size_bytes: int) -> Unreadable:
     """A file that made its reader grow up to the limit."""
     mebibytes = size_bytes // (1024 * 1024)
-    return _invalid(f"Reading the file needed more memory than the {mebibytes:,} MiB allowed.")
+    return OutOfMemory(
+        "invalid_file", f"Reading the file needed more memory than the {mebibytes:,} MiB allowed."
+    )
 
 
 def crashed() -> Unreadable:
