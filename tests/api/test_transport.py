@@ -118,7 +118,7 @@ def test_the_beta_header_is_not_needed(bare: httpx2.Client, key: str) -> None:
         assert answer.status_code == 200
 
 
-@pytest.mark.assertion(14, 16, 17)
+@pytest.mark.assertion(14, 15, 16, 17)
 def test_strict_mode_wants_the_beta_header(start: Start) -> None:
     with start(strict=True) as server, httpx2.Client(base_url=server.root) as bare:
 
@@ -133,6 +133,8 @@ def test_strict_mode_wants_the_beta_header(start: Start) -> None:
         assert (error["message"] or "").startswith("The v1 Assistants API has been deprecated.")
         assert get("/v1/assistants", "foo=v1, Assistants=V2").status_code == 200
         assert get("/v1/models", None).status_code == 200
+        assert get("/v1/files", None).status_code == 200
+        assert error_of(get("/v1/vector_stores", None))["code"] == "invalid_beta"
         assert get("/openai/assistants?api-version=v1", None).status_code == 200
 
 
