@@ -4,11 +4,28 @@ import argparse
 import sys
 import time
 
-from benchmarks import crud, report, start, streams
+from benchmarks import (
+    crud,
+    ingestion,
+    report,
+    retrieval,
+    search,
+    searching_runs,
+    start,
+    streams,
+)
 from benchmarks.plan import QUICK, Plan
 from benchmarks.stage import opened_stage
 
-_MEASURES = {"streams": streams.measure, "crud": crud.measure, "start": start.measure}
+_MEASURES = {
+    "streams": streams.measure,
+    "crud": crud.measure,
+    "start": start.measure,
+    "search": search.measure,
+    "ingestion": ingestion.measure,
+    "searching_runs": searching_runs.measure,
+    "retrieval": retrieval.measure,
+}
 
 
 def main() -> None:

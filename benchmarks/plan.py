@@ -16,6 +16,7 @@ class Plan:
     starts: int = 5
     retrieval_queries: int = 0  # Of each set, by keywords only; 0: all of them, and hybrid too.
     ingestions: int = 3  # Of each size.
+    searching_runs: int = 60
     searches: int = 100  # Pairs of one search and one bare query.
 
 
@@ -29,5 +30,6 @@ QUICK = Plan(
     starts=2,
     retrieval_queries=40,
     ingestions=1,
+    searching_runs=15,
     searches=20,
 )

@@ -19,9 +19,12 @@ _HEAD = """# Benchmark results
 Written by `make bench`; what is measured, and against what, is said in the modules of this
 folder. Figures are medians of alternating pairs of runs. Baselines on the same server stack:
 *handler* (decodes the same body, mints an id, encodes; no store, no keys) for requests, *relay*
-(passes the provider's bytes through) for streams. Ratios carry over to other machines, absolute
-figures do not. Other work on the machine hurts the figures that wait for the disk, which the
-baselines never do. A figure is void when the client or the upstream was over 80 % busy.
+(passes the provider's bytes through) for streams. Searches stand beside numpy's exact product and
+a bare FTS5 query over the same chunks, ingestion beside one process that cuts, tokenises and
+inserts the same text, the quality of searches beside what others reach on the same public sets.
+Ratios carry over to other machines, absolute figures do not. Other work on the machine hurts the
+figures that wait for the disk, which the baselines never do. A figure is void when the client or
+the upstream was over 80 % busy.
 """
 
 

@@ -68,7 +68,7 @@ _OTHERS = {
 }
 
 
-def measure(_stage: Stage, plan: Plan) -> Iterator[Figure]:
+def measure(_stage: Stage | None, plan: Plan) -> Iterator[Figure]:
     """A figure for each set and mode; none without the folder."""
     yield from figures(plan)
 

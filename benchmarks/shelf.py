@@ -34,6 +34,13 @@ class Shelf:
         self._connection.request(method, path, data, _headers("application/json"))
         return self._answer()
 
+    def streamed(self, method: str, path: str, body: Json) -> bytes:
+        """One request whose answer is events, read to its end."""
+        self._connection.request(
+            method, path, json.dumps(body).encode(), _headers("application/json")
+        )
+        return self._body()
+
     def file(self, name: str, content: bytes) -> str:
         """A file for assistants; its id."""
         return self.streamed_file(name, [content], len(content))
@@ -76,12 +83,15 @@ class Shelf:
         return found
 
     def _answer(self) -> Json:
+        found: Json = json.loads(self._body())
+        return found
+
+    def _body(self) -> bytes:
         response = self._connection.getresponse()
         text = response.read()
         if response.status != 200:
             raise Refused(f"{response.status}: {text[:600]!r}")
-        found: Json = json.loads(text)
-        return found
+        return text
 
 
 def _all(head: bytes, pieces: Iterable[bytes], tail: bytes) -> Iterable[bytes]:
