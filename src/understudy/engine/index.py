@@ -108,8 +108,8 @@ class Index:
         return known
 
     async def vectors(self, view: View) -> AsyncIterator[tuple[Matrix, Numbers]]:
-        """The vectors of a store with the keys of their chunks: one block from memory, or several
-        from the record when the store is too large to keep."""
+        """The vectors of exactly a view's documents, with the keys of their chunks: one block from
+        memory, or several from the record when the store is too large to keep."""
         if not view.row.dimensions:
             return
         if view.row.chunks * view.row.dimensions * 4 > self._bound:
@@ -120,7 +120,7 @@ class Index:
         yield held.matrix, held.keys
 
     async def _hold(self, view: View, dimensions: int) -> _Held:
-        """The store's vectors in memory, as of this view or later."""
+        """The store's vectors in memory, as of this view."""
         number = view.row.number
         held = self._held.get(number)
         if held is None:

@@ -2,12 +2,13 @@
 
 Each query is answered by keywords and, where the stores have vectors, by meaning; both sides are
 made one (search/rank.py), and of several queries each chunk keeps its best score. Several stores
-are searched as if they were one. The arithmetic runs in a thread, so that the loop goes on.
+are searched as if they were one. Long arithmetic runs in a thread, so that the loop goes on.
 """
 
 import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import msgspec
 import numpy as np
@@ -64,7 +65,7 @@ async def found(
         return []
     allowed = None if filters is None else _allowed(views, predicate(filters))
     by_words = await _by_words(app, views, queries, documents, allowed)
-    by_meaning = await _by_meaning(app, views, queries, documents, allowed)
+    by_meaning = await _by_meaning(app, views, queries, allowed)
     rankings = [
         rank.fuse(keyword, dense, weight)
         for keyword, (dense, weight) in zip(by_words, by_meaning, strict=True)
@@ -158,10 +159,12 @@ async def _by_meaning(
     app: App,
     views: Sequence[View],
     queries: Sequence[str],
-    documents: Numbers,
     allowed: Numbers | None,
 ) -> list[tuple[Ranked | None, float]]:
-    """Of each query the ranking by meaning, and how much it weighs beside the words."""
+    """Of each query the ranking by meaning, and how much it weighs beside the words.
+
+    The index gives the vectors of exactly the documents that a view has.
+    """
     nothing: list[tuple[Ranked | None, float]] = [(None, 0.0) for _ in queries]
     for view in views:
         embedded = await embedded_queries(app, view.row, queries)
@@ -170,9 +173,9 @@ async def _by_meaning(
         corpus = view.row.trust / max(view.row.chunks, 1)
         weights = [float(trust) * corpus for trust in embedded.trust]
         async for matrix, keys in app.index.vectors(view):
-            parts = await asyncio.to_thread(
-                rank.dense, matrix, keys, embedded.vectors, documents=documents, allowed=allowed
-            )
+            product = partial(rank.dense, matrix, keys, embedded.vectors, allowed=allowed)
+            is_short = matrix.size * len(queries) <= limits.SHORT_PRODUCT
+            parts = product() if is_short else await asyncio.to_thread(product)
             nothing = [
                 (_joined(old, new), max(weight, old_weight))
                 for (old, old_weight), new, weight in zip(nothing, parts, weights, strict=True)
