@@ -226,8 +226,6 @@ def undeclared_dependencies(file: Source) -> Iterator[str]:
 # Distributions whose module has another name.
 MODULES = {
     "pystemmer": "Stemmer",
-    "python_docx": "docx",
-    "python_pptx": "pptx",
 }
 
 
