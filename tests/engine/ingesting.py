@@ -132,9 +132,12 @@ async def settled(stage: Stage, store_id: str) -> Json:
 
 async def quiet(stage: Stage) -> None:
     """Until no job is left, or held."""
+    looks = 0
     async with asyncio.timeout(3 * WAIT_S):
         while stage.held or await _next(stage) is not None:
-            stage.app.bell.ring("jobs")
+            looks += 1
+            if looks % 10 == 0:
+                stage.app.bell.ring("jobs")
             await asyncio.sleep(0.01)
 
 

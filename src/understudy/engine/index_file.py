@@ -88,6 +88,7 @@ class FileIndexing:
                     self.index.id, self.file_id, project=self.project, now=self.app.world.now()
                 ),
             )
+            self.app.bell.ring("jobs")
 
     async def _tried(self) -> None:
         """Index the file; again when the embedder or the file store fails for a moment, which each

@@ -186,6 +186,8 @@ async def clean_up(app: App, lease: Lease) -> None:
         await app.store.commit(changes.rest_job(lease.id, fence=lease.fence, due_at=again))
     except Conflict as conflict:
         _log.info("another worker cleans up", refused=conflict.what)
+    except Unavailable as away:
+        _log.warning("clean-up waits for the next lease", reason=str(away))
 
 
 async def _removed_some(app: App) -> bool:
