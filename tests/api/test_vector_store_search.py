@@ -5,6 +5,7 @@ from typing import Any
 import openai
 import pytest
 
+from tests.api.conftest import Start, client_for
 from tests.api.shelf import Json, Shelf
 from tests.api.truth import error_of
 
@@ -172,3 +173,42 @@ def test_a_model_may_word_the_query_anew(sdk: openai.OpenAI, shelf: Shelf) -> No
         {"query": "Why do they make that sound?", "rewrite_query": True},
     )
     assert asked["search_query"] == ["cats purr", "mice"]
+
+
+def test_a_store_says_what_its_searches_stand_on(shelf: Shelf, start: Start) -> None:
+    empty = shelf.ok("/vector_stores", {})["id"]
+    answer = shelf.http.get(f"/vector_stores/{empty}")
+    assert answer.headers["x-understudy-search"] == "undecided"
+    by_words = shelf.store(CATS)
+    assert shelf.http.get(f"/vector_stores/{by_words}").headers["x-understudy-search"] == "keywords"
+    with (
+        start(embedding_model="rehearsal-embedding") as server,
+        client_for(server.url, server.new_key("p")) as http,
+    ):
+        store_id = Shelf(server, http, "p").store(CATS)
+        answer = http.post(f"/vector_stores/{store_id}/search", json={"query": "purr"})
+        said = answer.headers["x-understudy-search"]
+        assert said == "keywords and vectors of rehearsal-embedding"
+
+
+def test_a_store_of_another_model_refuses_what_it_cannot_compare(start: Start) -> None:
+    with (
+        start(embedding_model="rehearsal-embedding") as server,
+        client_for(server.url, server.new_key("p")) as http,
+    ):
+        shelf = Shelf(server, http, "p")
+        store_id, file_id = shelf.store(CATS), shelf.file(DOGS)
+    with (
+        start(embedding_model="another-model") as server,
+        client_for(server.url, server.new_key("p")) as http,
+    ):
+        shelf = Shelf(server, http, "p")
+        error = error_of(
+            http.post(f"/vector_stores/{store_id}/search", json={"query": "purr"}), 502
+        )
+        assert "made with the embedding model 'rehearsal-embedding'" in str(error["message"])
+        shelf.ok(f"/vector_stores/{store_id}/files", {"file_id": file_id})
+        shelf.settled(store_id)
+        place = http.get(f"/vector_stores/{store_id}/files/{file_id}").json()
+        assert place["status"] == "failed"
+        assert "another-model" in place["last_error"]["message"]

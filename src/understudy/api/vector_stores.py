@@ -12,6 +12,7 @@ from understudy.errors import ApiError
 from understudy.machine.vector_store import StoreBody
 from understudy.search import EmbedderError
 from understudy.store import Conflict, Statement, index_changes
+from understudy.store.records import StoreFacts
 from understudy.wire.base import Deleted, ListOf, given
 from understudy.wire.query import ListQuery
 from understudy.wire.vector_stores import (
@@ -26,6 +27,7 @@ from understudy.wire.vector_stores import (
 )
 
 TAG = "Vector stores"
+SEARCHED_BY = "x-understudy-search"
 
 
 @operation("POST", "/vector_stores", tag=TAG, beta=True)
@@ -71,6 +73,7 @@ async def get_vector_store(call: Call, vector_store_id: str) -> VectorStore:
     store = stores.show(call, loaded.object, facts)
     if store.file_counts.in_progress:
         call.response_headers["openai-poll-after-ms"] = str(limits.POLL_AFTER_MS)
+    call.response_headers[SEARCHED_BY] = _searched_by(facts)
     return store
 
 
@@ -133,6 +136,7 @@ async def search_vector_store(
     if given(body.rewrite_query, False):
         queries = await rewritten(call.app, queries)
     ranking = given(body.ranking_options, SearchRankingOptions())
+    call.response_headers[SEARCHED_BY] = _searched_by(facts)
     await _touch(call, vector_store_id, facts.last_active_at)
     try:
         results = await found(
@@ -147,6 +151,14 @@ async def search_vector_store(
     except EmbedderError as error:
         raise ApiError.upstream(503 if error.retryable else 502, error.message) from None
     return SearchResultsPage(search_query=queries, data=[_result(one) for one in results])
+
+
+def _searched_by(facts: StoreFacts) -> str:
+    """What searches of a store stand on; objects of the original API have no place for it."""
+    model = facts.embedding_model
+    if model is None:
+        return "undecided"
+    return f"keywords and vectors of {model}" if model else "keywords"
 
 
 async def _touch(call: Call, store_id: str, last_active_at: float) -> None:

@@ -505,7 +505,8 @@ update stores set last_active_at = :now where id = :id and last_active_at < :now
 
 -- name: store_facts.sqlite
 -- The hot numbers of vector stores, a row per status of their files; :ids is a JSON array.
-select stores.id, stores.last_active_at, stores.size_bytes, counts.status, counts.files
+select stores.id, stores.last_active_at, stores.size_bytes, stores.embedding_model,
+  counts.status, counts.files
 from stores left join (
   select parent, body ->> 'status' as status, count(*) as files
   from objects

@@ -101,11 +101,13 @@ class AnswerRow:
 
 @dataclass(frozen=True, slots=True)
 class StoreFacts:
-    """The hot numbers of a vector store; `files` is how many have which status."""
+    """The hot numbers of a vector store; `files` is how many have which status. The model of its
+    vectors is as in IndexRow."""
 
     last_active_at: float
     size_bytes: int
     files: Mapping[str, int]
+    embedding_model: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

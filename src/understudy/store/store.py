@@ -235,12 +235,12 @@ class Store:
         """The hot numbers of these vector stores."""
         facts: dict[str, StoreFacts] = {}
         files: dict[str, dict[str, int]] = {}
-        for id, last_active_at, size_bytes, status, count in await self._database.fetch(
+        for id, last_active_at, size_bytes, model, status, count in await self._database.fetch(
             "store_facts", {"ids": _json(ids)}
         ):
             if status is not None:
                 files.setdefault(id, {})[status] = count
-            facts[id] = StoreFacts(last_active_at, size_bytes, files.get(id, {}))
+            facts[id] = StoreFacts(last_active_at, size_bytes, files.get(id, {}), model)
         return facts
 
     async def store_counts(self, store_ids: Sequence[str]) -> dict[str, FileCounts]:
