@@ -12,7 +12,7 @@ import pytest
 
 from tests.acceptance.processes import KEY, ROOT, environment, serving
 
-PLAY_S = 100.0
+PLAY_S = 240.0
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,9 @@ from tests.acceptance.client import ASSERTIONS
 PYTHON = ("python-3", "python-1")
 NODE = ("node-7", "node-4")
 
+# The first test of an SDK waits for all of its scenarios.
+pytestmark = pytest.mark.timeout(300)
+
 _SCENARIO = re.compile(r"^ *scenario\(([\"`])(.+?)\1, \[([\d, ]*)\]", re.MULTILINE)
 
 
