@@ -2,7 +2,7 @@
 
 Nothing is copied: the blobs of the parts become the file's. That an upload is pending is said by
 its job, which is at fence 0 until somebody ends it (engine/files.py); so of two who complete it
-at once, one is refused, looks again, and finds it completed.
+at once, one is refused.
 """
 
 import asyncio
@@ -106,7 +106,7 @@ async def add_upload_part(call: Call, upload_id: str, body: AddUploadPart) -> Up
     except Conflict as conflict:
         if conflict.what == "grow":
             raise errors.too_many_parts(limits.UPLOAD_PARTS) from None
-        raise
+        raise _explained(conflict, upload_id) from None
     return part
 
 
@@ -171,14 +171,23 @@ async def _end(
     *statements: Statement | tuple[Statement, ...],
 ) -> Upload:
     """The upload is over; its job cleans up. Of several who end it, all but one are refused."""
-    await call.commit(
-        files.end_upload(upload, call.app.world.now()),
-        objects.replace(call, loaded, upload),
-        *statements,
-        answer=upload,
-    )
+    try:
+        await call.commit(
+            files.end_upload(upload, call.app.world.now()),
+            objects.replace(call, loaded, upload),
+            *statements,
+            answer=upload,
+        )
+    except Conflict as conflict:
+        raise _explained(conflict, upload.id) from None
     call.app.bell.ring("jobs")
     return upload
+
+
+def _explained(conflict: Conflict, upload_id: str) -> Exception:
+    """What a refused commit means: somebody has ended the upload, or try again."""
+    is_over = conflict.what in ("rest_job", "take_job")
+    return errors.upload_not_pending(upload_id) if is_over else conflict
 
 
 @operation("GET", "/uploads/{upload_id}", tag=TAG)
