@@ -11,6 +11,7 @@ import "./tools.mjs";
 import "./streams.mjs";
 import "./stops.mjs";
 import "./doors.mjs";
+import "./files.mjs";
 import "./vector_stores.mjs";
 
 const [url, key, provider, ...wanted] = process.argv.slice(3);
