@@ -33,6 +33,15 @@ _STOP_S = 10.0
 _WEATHER = {"city": "Oslo", "temperature_c": 7, "sky": "rain"}
 _ASKS_FOR_WEATHER = 'What is the weather? Please call get_weather with {"city": "Oslo"}.'
 _ASKS_WHO = "Thank you. And who are you?"
+_HANDBOOK = (
+    b"The museum opens at nine, on Sundays at ten.\n\nDogs wait outside. Herons may come in.\n"
+)
+_ASKS_THE_HANDBOOK = "May I bring my heron?"
+# What the scripted model plays: it searches, then answers from the first result.
+_READS = [
+    [{"call": {"name": "file_search", "arguments": {"queries": ["bringing a heron"]}}}],
+    [{"text": "Yes, herons may come in【4:0†source】."}],
+]
 
 
 class Failed(Exception):
@@ -64,6 +73,7 @@ def _show(folder: Path) -> None:
         assistant_id, thread_id = _prepare(client)
         run_id = _converse(client, assistant_id, thread_id)
         _look_back(client, thread_id, run_id)
+        _search_a_file(client)
         _try_a_wrong_key(server.url)
         server.process.kill()
         server.process.wait()
@@ -175,6 +185,41 @@ def _look_back(client: "OpenAI", thread_id: str, run_id: str) -> None:
     steps = client.beta.threads.runs.steps.list(run_id, thread_id=thread_id, order="asc").data
     shown = ", ".join(f"{step.type} ({step.status})" for step in steps)
     _say("steps", f"of the first run: {shown}")
+
+
+def _search_a_file(client: "OpenAI") -> None:
+    """A question about a file that comes with it, answered with a citation."""
+    file = client.files.create(file=("handbook.md", _HANDBOOK), purpose="assistants")
+    _say("file", f"{file.filename}, {file.bytes} bytes: {file.id}")
+    assistant = client.beta.assistants.create(
+        model="rehearsal",
+        instructions=f"You know the museum. rehearse: {json.dumps({'turns': _READS})}",
+        tools=[{"type": "file_search"}],
+    )
+    thread = client.beta.threads.create(
+        messages=[
+            {
+                "role": "user",
+                "content": _ASKS_THE_HANDBOOK,
+                "attachments": [{"file_id": file.id, "tools": [{"type": "file_search"}]}],
+            }
+        ]
+    )
+    _say("you", f"{_ASKS_THE_HANDBOOK} (with {file.filename} attached)")
+    with client.beta.threads.runs.stream(thread_id=thread.id, assistant_id=assistant.id) as stream:
+        for event in stream:
+            _hear(client, event)
+        [message] = stream.get_final_messages()
+    for part in message.content:
+        for note in part.text.annotations if part.type == "text" else ():
+            if note.type == "file_citation":
+                _say(
+                    "citation",
+                    f"{note.text} is {client.files.retrieve(note.file_citation.file_id).filename}",
+                )
+    client.beta.threads.delete(thread.id)
+    client.beta.assistants.delete(assistant.id)
+    client.files.delete(file.id)
 
 
 def _try_a_wrong_key(url: str) -> None:

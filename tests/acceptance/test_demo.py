@@ -42,6 +42,8 @@ def test_the_demo_shows_a_whole_conversation_and_cleans_up(folder: Path) -> None
     assert 'it calls  get_weather({"city": "Oslo"})' in lines
     assert any(line.startswith("assistant  The get_weather call answered:") for line in lines)
     assert "record  4 messages: user, assistant, user, assistant" in lines
+    assert "assistant  Yes, herons may come in【4:0†source】." in lines
+    assert "citation  【4:0†source】 is handbook.md" in lines
     assert any("refused with 401: Incorrect API key provided" in line for line in lines)
     assert "restart  on the same folder: all 4 messages are still there" in lines
     assert list(folder.iterdir()) == []
