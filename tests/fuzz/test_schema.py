@@ -29,6 +29,8 @@ CASES = int(os.environ.get("FUZZ_CASES") or (5_000 if IS_SOAK else 500))
 _log = logging.getLogger(__name__)
 _CALL = {"steps": [{"call": {"name": "look_up"}}]}
 _TOOLS = [{"type": "function", "function": {"name": "look_up"}}]
+_UPLOAD = {"filename": "a", "purpose": "vision", "bytes": 3, "mime_type": "image/png"}
+_CHANGES = ("cancel", "complete", "submit_tool_outputs")
 _ENVELOPE = {"message", "type", "param", "code"}
 
 
@@ -40,7 +42,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
 
 
 class Stock:
-    """Real objects to aim at: an assistant, and a thread whose run waits for its client."""
+    """Real objects to aim at: an assistant, a thread whose run waits for its client, files."""
 
     def __init__(self, server: Running) -> None:
         self._http = httpx2.Client(
@@ -66,6 +68,26 @@ class Stock:
             "step_id": self._first(f"{path}/runs/{run}/steps"),
             "model": "rehearsal",
             "tool_call_id": self._call_id(f"{path}/runs/{run}"),
+            **self._files(),
+        }
+
+    def _files(self) -> dict[str, str]:
+        """A file that can be downloaded, in a store by a batch; and an upload with a part."""
+        answer = self._http.post(
+            "/files", data={"purpose": "vision"}, files={"file": ("a.txt", b"Some text.")}
+        )
+        file = answer.raise_for_status().json()["id"]
+        store = self._post("/vector_stores", {})["id"]
+        batch = self._post(f"/vector_stores/{store}/file_batches", {"file_ids": [file]})["id"]
+        upload = self._post("/uploads", _UPLOAD)["id"]
+        answer = self._http.post(f"/uploads/{upload}/parts", files={"data": ("a", b"abc")})
+        part = answer.raise_for_status().json()["id"]
+        return {
+            "file_id": file,
+            "vector_store_id": store,
+            "batch_id": batch,
+            "upload_id": upload,
+            "part_id": part,
         }
 
     def close(self) -> None:
@@ -111,6 +133,8 @@ def check(response: Response, case: Case[Any]) -> None:
     elif content_type.startswith("text/event-stream"):
         assert "event: error\n" not in response.text
         assert response.text.endswith("event: done\ndata: [DONE]\n\n")
+    elif case.path == "/files/{file_id}/content":
+        assert content_type == "text/plain"
     else:
         assert content_type.startswith("application/json")
         case.operation.validate_response(response, case=case)
@@ -148,7 +172,7 @@ def test_nothing_that_is_sent_breaks_the_server(server: Running) -> None:
         response = case.call(base_url=server.url, headers=headers, session=session, timeout=20)
         seen[case.operation.label, response.status_code] += 1
         check(response, case)
-        is_change = case.method == "DELETE" or case.path.endswith(("cancel", "submit_tool_outputs"))
+        is_change = case.method == "DELETE" or case.path.endswith(_CHANGES)
         if is_change and response.status_code == 200:
             stock.refill()
 
