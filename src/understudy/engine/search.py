@@ -184,7 +184,12 @@ async def _by_meaning(
 
 
 def _joined(old: Ranked | None, new: Ranked) -> Ranked:
-    return new if old is None else rank.together([old, new])
+    """The best of two blocks of vectors, which have no chunk in common; cosines may be negative."""
+    if old is None:
+        return new
+    keys, scores = np.concatenate([old.keys, new.keys]), np.concatenate([old.scores, new.scores])
+    order = np.lexsort((keys, -scores))[: limits.CANDIDATES]
+    return Ranked(keys[order], scores[order])
 
 
 async def _passages(
