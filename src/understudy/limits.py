@@ -138,7 +138,8 @@ FREE_BYTES_FOR_BLOBS = 2 * FREE_BYTES_FLOOR  # Files stop growing before the rec
 
 # Blobs and files.
 BLOB_PIECE_BYTES = 1024 * 1024  # Of one read; a slow client holds one piece.
-BLOB_BUFFER_BYTES = 8 * 1024 * 1024  # Of a write; S3 takes parts of 5 MiB and more, 10,000 of them.
+BLOB_BUFFER_BYTES = 1024 * 1024  # Of a write into a folder; many uploads come at once.
+BLOB_PART_BYTES = 5 * 1024 * 1024  # The same for object stores: S3 takes no less, 10,000 times.
 BLOB_WRITES_AT_ONCE = 2  # Buffers of one upload on their way; more would only cost memory.
 BLOB_CLAIM_S = 2 * 3600  # No put lasts longer: its promise to delete is kept after this.
 BLOB_RETRY_S = 60.0  # Between two tries to delete a blob.

@@ -70,7 +70,7 @@ class _Objects:
             writer = obstore.open_writer_async(
                 self._store,
                 key,
-                buffer_size=limits.BLOB_BUFFER_BYTES,
+                buffer_size=limits.BLOB_BUFFER_BYTES if self._folder else limits.BLOB_PART_BYTES,
                 max_concurrency=limits.BLOB_WRITES_AT_ONCE,
             )
         async for piece in pieces:  # Outside of the translation: its errors are the caller's.
