@@ -7,12 +7,14 @@ import pytest
 from understudy.settings import (
     Settings,
     SettingsError,
+    blobs_url_of,
     context_tokens_of,
     database_url_of,
     descriptions,
     is_embedded,
     load,
     masked,
+    object_store_options,
 )
 
 
@@ -125,3 +127,14 @@ def test_secrets_are_masked_where_values_are_printed() -> None:
 def test_every_setting_is_described() -> None:
     assert all(descriptions().values())
     assert set(descriptions()) == set(Settings.__struct_fields__)
+
+
+def test_the_variables_of_s3_clients_are_passed_on() -> None:
+    environ = {"AWS_REGION": "eu-west-1", "AWS_ENDPOINT_URL": " ", "AWS_PROFILE": "mine"}
+    assert object_store_options(environ) == {"aws_region": "eu-west-1"}
+
+
+def test_files_are_in_the_data_folder_unless_said_otherwise() -> None:
+    assert blobs_url_of(Settings(data="/a b")) == "file:///a%20b/blobs"
+    elsewhere = Settings(blobs_url="s3://bucket")
+    assert blobs_url_of(elsewhere) == "s3://bucket"
