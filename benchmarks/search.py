@@ -101,7 +101,7 @@ async def _cold(app: App, id: str) -> tuple[float, float]:
         async for _block in index.vectors(view):
             pass
         middle = time.perf_counter()
-        await app.store.vectors([one.number for one in view.documents])
+        await app.store.vectors([one.number for one in view.documents.rows])
         taken.append((middle - started, time.perf_counter() - middle))
     return median([one[0] for one in taken]), median([one[1] for one in taken])
 

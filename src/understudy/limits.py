@@ -177,6 +177,7 @@ INGEST_TAKEOVERS = 10  # A file at hand at more deaths of a worker than this is 
 VIEWS_CACHED = 1_000  # Stores whose list of documents is kept in memory.
 VECTOR_CACHE_BYTES = 512 * 1024 * 1024  # Vectors kept in memory, of all stores together.
 SHORT_PRODUCT = 4_000_000  # Numbers multiplied in a millisecond: a thread is not worth its switch.
+VECTOR_BLOCK_BYTES = 64 * 1024 * 1024  # Of one of a store's blocks; joining two copies as much.
 VECTOR_READ_PARTS = 64  # Parts read from the record at once.
 RERANK_S = 30.0  # The most that a search waits for its reranker.
 RERANK_BYTES = 4 * 1024 * 1024  # Of a reranker's answer: some echo the texts.

@@ -5,14 +5,16 @@ one that is known, its list of documents and its vectors are taken from memory; 
 the list is read again and the vectors of new documents are added. So a search after an acknowledged
 change always sees it, in whatever process it was made.
 
-Vectors lie in one array per store, sorted by chunk, so that a search is one matrix product. All
-arrays together stay below a bound of bytes, those used longest ago go first; a store that alone is
-above it is read from the record block by block, for each search anew.
+Vectors lie in a few blocks per store, each sorted by chunk, so that a search is as many matrix
+products. What is new is a block that is made one with others of like size, so that a file which
+comes to a large store costs no copy of it. All blocks together stay below a bound of bytes, those
+used longest ago go first; a store that alone is above it is read from the record block by block,
+for each search anew.
 """
 
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 
 import msgspec
@@ -20,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from understudy import limits
-from understudy.search.rank import ORDINAL_BITS
+from understudy.search.rank import ORDINAL_BITS, visible
 from understudy.store.records import IndexRow, ReadyDocument
 from understudy.store.store import Store
 from understudy.wire.vector_stores import Attribute
@@ -29,56 +31,85 @@ Numbers = NDArray[np.int64]
 Matrix = NDArray[np.float32]
 
 
-@dataclass(frozen=True)
-class View:
-    """A store as a search sees it: its row, and the documents that may be found."""
+Block = tuple[Matrix, Numbers]  # Vectors, and the keys of their chunks; sorted by these.
 
-    row: IndexRow
-    documents: Sequence[ReadyDocument]
+# A block that is at most so many times larger than what came after it is made one with that: each
+# vector is copied a few times in all, and a search has a few products.
+_LIKE = 2
+
+
+class Documents:
+    """The documents of a store that may be found, and what searches must know of them."""
+
+    def __init__(self, rows: Sequence[ReadyDocument]) -> None:
+        self.rows = rows
 
     @cached_property
     def numbers(self) -> Numbers:
         """The documents' numbers, sorted."""
-        return np.array([one.number for one in self.documents], np.int64)
+        return np.array([one.number for one in self.rows], np.int64)
 
     @cached_property
     def attributes(self) -> list[dict[str, Attribute]]:
         """Of each document the attributes."""
         decode = msgspec.json.Decoder(dict[str, Attribute]).decode
-        return [decode(one.attributes) if one.attributes != "{}" else {} for one in self.documents]
+        return [decode(one.attributes) if one.attributes != "{}" else {} for one in self.rows]
 
     @cached_property
     def by_number(self) -> dict[int, ReadyDocument]:
         """Number → document."""
-        return {one.number: one for one in self.documents}
+        return {one.number: one for one in self.rows}
 
 
-@dataclass
+@dataclass(frozen=True)
+class View:
+    """A store as a search sees it: its row, and the documents that may be found."""
+
+    row: IndexRow
+    documents: Documents
+
+
+@dataclass(frozen=True)
 class _Held:
-    """The vectors of a store in memory, sorted by the keys of their chunks."""
+    """The vectors of exactly these documents in memory."""
 
-    matrix: Matrix
-    keys: Numbers
-    version: int = -1
-    loaded: set[int] = field(default_factory=set)
+    documents: Documents
+    blocks: tuple[Block, ...] = ()
 
     @property
     def size_bytes(self) -> int:
-        return self.matrix.nbytes + self.keys.nbytes
+        return sum(matrix.nbytes + keys.nbytes for matrix, keys in self.blocks)
 
-    def add(self, blocks: Sequence[tuple[Matrix, Numbers]], alive: Numbers) -> None:
-        """Take vectors in, and let go of those of documents that are no more."""
-        documents = self.keys >> ORDINAL_BITS
-        kept = np.isin(documents, alive, assume_unique=False)
-        if not kept.all():
-            self.matrix, self.keys = self.matrix[kept], self.keys[kept]
-        if blocks:
-            self.matrix = np.concatenate([self.matrix, *(block[0] for block in blocks)])
-            self.keys = np.concatenate([self.keys, *(block[1] for block in blocks)])
-        if len(self.keys) > 1 and (np.diff(self.keys) < 0).any():
-            order = np.argsort(self.keys, kind="stable")
-            self.matrix, self.keys = self.matrix[order], self.keys[order]
-        self.loaded = set(alive.tolist())
+    def moved(self, documents: Documents, new: Sequence[Block]) -> "_Held":
+        """With new vectors, and without those of documents that are no more."""
+        blocks = [_of(block, documents.numbers) for block in self.blocks]
+        blocks = [block for block in [*blocks, *new] if len(block[1])]
+        while len(blocks) > 1 and _are_alike(*blocks[-2:]):
+            blocks[-2:] = [_one(blocks[-2:])]
+        return _Held(documents, tuple(blocks))
+
+
+def _of(block: Block, alive: Numbers) -> Block:
+    """The block without documents that are no more."""
+    matrix, keys = block
+    kept = visible(keys, alive)
+    return block if kept is None else (matrix[kept], keys[kept])
+
+
+def _are_alike(older: Block, newer: Block) -> bool:
+    """Whether to make two blocks one."""
+    is_small = older[0].nbytes + newer[0].nbytes <= limits.VECTOR_BLOCK_BYTES
+    return is_small and len(older[1]) <= _LIKE * len(newer[1])
+
+
+def _one(blocks: Sequence[Block]) -> Block:
+    """Some blocks as one."""
+    matrix = np.concatenate([block[0] for block in blocks])
+    keys = np.concatenate([block[1] for block in blocks])
+    if (np.diff(keys) < 0).any():
+        order = np.argsort(keys, kind="stable")
+        matrix, keys = matrix[order], keys[order]
+    return matrix, keys
 
 
 class Index:
@@ -98,7 +129,7 @@ class Index:
     async def _view(self, row: IndexRow) -> View:
         known = self._views.get(row.number)
         if known is None or known.row.version != row.version:
-            known = View(row, await self._store.ready_documents(row.number))
+            known = View(row, Documents(await self._store.ready_documents(row.number)))
         elif known.row != row:
             known = View(row, known.documents)
         self._views[row.number] = known
@@ -107,51 +138,59 @@ class Index:
             self._views.popitem(last=False)
         return known
 
-    async def vectors(self, view: View) -> AsyncIterator[tuple[Matrix, Numbers]]:
-        """The vectors of exactly a view's documents, with the keys of their chunks: one block from
-        memory, or several from the record when the store is too large to keep."""
+    async def vectors(self, view: View) -> AsyncIterator[Block]:
+        """The vectors of exactly a view's documents, with the keys of their chunks: from memory,
+        or from the record when the store is too large to keep. No chunk is in two blocks."""
         if not view.row.dimensions:
             return
-        if view.row.chunks * view.row.dimensions * 4 > self._bound:
-            async for block in self._read(view.documents, view.row.dimensions):
+        if view.row.size_bytes > self._bound:  # Of vectors and texts.
+            async for block in self._read(view.documents.rows, view.row.dimensions):
                 yield block
             return
-        held = await self._hold(view, view.row.dimensions)
-        yield held.matrix, held.keys
+        for block in await self._hold(view, view.row.dimensions):
+            yield block
 
-    async def _hold(self, view: View, dimensions: int) -> _Held:
+    async def _hold(self, view: View, dimensions: int) -> Sequence[Block]:
         """The store's vectors in memory, as of this view."""
         number = view.row.number
-        held = self._held.get(number)
-        if held is None:
-            held = _Held(np.empty((0, dimensions), np.float32), np.empty(0, np.int64))
-        if held.version != view.row.version:
-            new = [one for one in view.documents if one.number not in held.loaded]
+        held = self._held.get(number, _Held(Documents([])))
+        if held.documents is not view.documents:
+            known = held.documents.by_number
+            new = [one for one in view.documents.rows if one.number not in known]
             blocks = [block async for block in self._read(new, dimensions)]
-            # A copy, because another search may be reading the one that is held.
-            held = _Held(held.matrix, held.keys)
-            held.add(blocks, view.numbers)
-            held.version = view.row.version
+            # Not changed but replaced: another search may be reading the one that is held.
+            held = held.moved(view.documents, blocks)
         self._held[number] = held
         self._held.move_to_end(number)
         while sum(one.size_bytes for one in self._held.values()) > self._bound:
             self._held.popitem(last=False)
-        return held
+        return held.blocks
 
     async def _read(
         self, documents: Sequence[ReadyDocument], dimensions: int
-    ) -> AsyncIterator[tuple[Matrix, Numbers]]:
-        """The vectors of documents, some parts at a time."""
+    ) -> AsyncIterator[Block]:
+        """The vectors of documents, a block's worth at a time."""
+        rows: list[tuple[int, bytes, bytes]] = []
+        size_bytes = 0
         for some in _batches(documents):
-            rows = await self._store.vectors([one.number for one in some])
-            if not rows:
-                continue
-            data = np.frombuffer(b"".join(row[2] for row in rows), "<f4")
-            keys = [
-                np.frombuffer(owners, "<u4").astype(np.int64) | (document << ORDINAL_BITS)
-                for document, owners, _ in rows
-            ]
-            yield data.reshape(-1, dimensions), np.concatenate(keys)
+            more = await self._store.vectors([one.number for one in some])
+            rows += more
+            size_bytes += sum(len(row[2]) for row in more)
+            if size_bytes >= limits.VECTOR_BLOCK_BYTES:
+                yield _block(rows, dimensions)
+                rows, size_bytes = [], 0
+        if rows:
+            yield _block(rows, dimensions)
+
+
+def _block(rows: Sequence[tuple[int, bytes, bytes]], dimensions: int) -> Block:
+    """Rows of the record (document, ordinals of chunks, vectors) as one block."""
+    data = np.frombuffer(b"".join(row[2] for row in rows), "<f4")
+    keys = [
+        np.frombuffer(owners, "<u4").astype(np.int64) | (document << ORDINAL_BITS)
+        for document, owners, _ in rows
+    ]
+    return data.reshape(-1, dimensions), np.concatenate(keys)
 
 
 def _batches(documents: Sequence[ReadyDocument]) -> Iterator[list[ReadyDocument]]:

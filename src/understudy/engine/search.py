@@ -60,7 +60,7 @@ async def found(
     Stores that do not exist are empty. Raises EmbedderError where the queries cannot be embedded.
     """
     views = await app.index.views(project, store_ids)
-    documents = _sorted([view.numbers for view in views])
+    documents = _sorted([view.documents.numbers for view in views])
     if not len(documents):
         return []
     allowed = None if filters is None else _allowed(views, predicate(filters))
@@ -101,9 +101,9 @@ def _allowed(views: Sequence[View], keeps: Predicate) -> Numbers:
     """The documents that a filter keeps."""
     return _sorted(
         [
-            view.numbers[[keeps(attributes) for attributes in view.attributes]]
-            for view in views
-            if view.documents
+            documents.numbers[[keeps(attributes) for attributes in documents.attributes]]
+            for documents in (view.documents for view in views)
+            if documents.rows
         ]
     )
 
@@ -218,7 +218,9 @@ def _texts(
     results = []
     for passage in passages:
         document = next(
-            view.by_number[passage.document] for view in views if passage.document in view.by_number
+            view.documents.by_number[passage.document]
+            for view in views
+            if passage.document in view.documents.by_number
         )
         text = _text(passage, by_place)
         if text is not None:
