@@ -32,6 +32,7 @@ Terms = Mapping[str, float]  # Of a query, with the weight of each.
 
 # Neighbours share at most half of a chunk, so a chunk ends in the second row behind its own.
 _BEHIND = 2
+_COSINE_DIGITS = 5  # Fewer than a float has.
 
 
 @dataclass(frozen=True)
@@ -177,10 +178,18 @@ async def _by_meaning(
             is_short = matrix.size * len(queries) <= limits.SHORT_PRODUCT
             parts = product() if is_short else await asyncio.to_thread(product)
             nothing = [
-                (_joined(old, new), max(weight, old_weight))
+                (_joined(old, _steady(new)), max(weight, old_weight))
                 for (old, old_weight), new, weight in zip(nothing, parts, weights, strict=True)
             ]
     return nothing
+
+
+def _steady(ranked: Ranked) -> Ranked:
+    """The last digits of a product depend on where in its matrix a row is: without them, equals
+    come in the order of their keys, however the vectors lie."""
+    scores = ranked.scores.round(_COSINE_DIGITS)
+    order = np.lexsort((ranked.keys, -scores))
+    return Ranked(ranked.keys[order], scores[order])
 
 
 def _joined(old: Ranked | None, new: Ranked) -> Ranked:
