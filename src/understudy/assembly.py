@@ -173,7 +173,7 @@ async def _opened_embedders(
         return [one.id for one in await model.models()]
 
     if name == "auto":
-        return Embedders(find=at_provider(listed, at), monotonic=world.monotonic)
+        return Embedders(find=at_provider(listed, at), at=at, monotonic=world.monotonic)
     return Embedders(at(name), monotonic=world.monotonic)
 
 

@@ -171,6 +171,7 @@ INGEST_FILES_AT_ONCE = (
 )
 INGEST_PAGE = 32  # Files taken up with one read.
 INGEST_SLICE_S = 3.0  # Then another store gets its turn, if one waits.
+INGEST_FILE_SLICE_S = 30.0  # The same in the middle of a file, which is read again then.
 INGEST_ATTEMPTS = 5  # Of one file, when the embedder or the file store fails for a moment.
 INGEST_BACKOFF_S = 0.5
 INGEST_TAKEOVERS = 10  # A file at hand at more deaths of a worker than this is failed.
@@ -183,6 +184,7 @@ RERANK_S = 30.0  # The most that a search waits for its reranker.
 RERANK_BYTES = 4 * 1024 * 1024  # Of a reranker's answer: some echo the texts.
 RERANKED = 50  # Passages shown to the reranker, at least; more where more results are wanted.
 CONTENT_CHUNKS = 1_000  # Rows of a file's text that are read at once.
+REWRITE_S = 20.0  # Then a search goes on with the queries as they are.
 REWRITTEN_QUERIES = 3  # More would be a search for something else.
 REWRITTEN_CHARS = 4_096  # Of a model's answer that should be three lines.
 CLEAN_UP_BATCHES = 200  # Of one lease.

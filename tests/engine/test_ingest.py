@@ -301,6 +301,31 @@ async def test_a_store_alone_goes_on_after_its_slice(
     assert claims == 1
 
 
+async def test_a_long_file_lets_another_store_have_its_turn(
+    store: Store, tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "INGESTS_AT_ONCE", 1)
+    embedder = Obedient()
+
+    async def slowly() -> None:
+        clock.at += limits.INGEST_FILE_SLICE_S
+
+    async with working(store, tmp_path, embedder, clock) as stage:
+        gate = Gate(embedder)
+        content = text(LONG)
+        large = await make(stage, await upload(stage, content), chunking_strategy=SMALL)
+        await gate.wait()
+        small = await make(stage, await upload(stage, "one"))
+        gate.opened.set()
+        embedder.before = slowly
+        await settled(stage, small)
+        assert (await stage.get(f"/vector_stores/{large}"))["status"] == "in_progress"
+        assert (await settled(stage, large))["completed"] == 1
+        embedder.texts.remove("one")
+        assert "".join(embedder.texts) == content, "no part is embedded twice"
+        await quiet(stage)
+
+
 async def test_a_second_store_is_indexed_at_the_same_time(stage: Stage, embedder: Obedient) -> None:
     gate = Gate(embedder)
     first = await make(stage, await upload(stage, "first"))

@@ -167,7 +167,6 @@ async def test_a_reranker_that_is_silent_is_given_up(
     assert "could not be reached" in error.message
 
 
-@pytest.mark.xfail(strict=True, reason="only what came with the first packet is read")
 async def test_a_long_answer_in_many_packets_is_read_whole(
     server: Server, reranker: Reranker
 ) -> None:

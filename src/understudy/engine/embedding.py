@@ -56,9 +56,9 @@ async def embedder_of(app: App, index: IndexRow) -> Embedder | None:
     """The embedder for a store's texts and queries; None for one that has keywords only."""
     if index.embedding_model == KEYWORDS_ONLY:
         return None
-    embedder = await app.embedders.current()
     if index.embedding_model is None:
-        return embedder
+        return await app.embedders.current()
+    embedder = await app.embedders.of(index.embedding_model)
     if embedder is None or embedder.name != index.embedding_model:
         now = "none" if embedder is None else f"'{embedder.name}'"
         raise EmbedderError(

@@ -6,9 +6,10 @@ makes anything visible.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from pathlib import Path
+from typing import Protocol
 
 import msgspec
 
@@ -32,7 +33,6 @@ from understudy.wire.vector_stores import (
     VectorStoreFile,
 )
 
-Commit = Callable[..., Awaitable[list[list[Row]]]]
 Statements = tuple[Statement, ...]
 
 MISSING = "The content of the file is missing from the server's storage."
@@ -41,6 +41,26 @@ TOO_MANY_DEATHS = "The server was stopped too often while it read the file."
 
 class Moved(Exception):
     """The file is not in_progress any more: somebody detached, deleted or cancelled it."""
+
+
+class TurnOver(Exception):
+    """Another store waits, and this one has had its turn: the file goes on in the next one."""
+
+
+class Turn(Protocol):
+    """One lease on a store's files."""
+
+    # The documents that were taken up: each counts once, however often it has to begin again.
+    tried: set[int]
+    reading: asyncio.Lock  # Held while a file is read.
+
+    async def commit(self, *statements: Statement | Statements) -> list[list[Row]]:
+        """Write under the lease."""
+        ...
+
+    async def is_over(self) -> bool:
+        """Whether a file has to stop between two parts."""
+        ...
 
 
 class _Failed(Exception):
@@ -59,25 +79,23 @@ class _Named(msgspec.Struct, frozen=True):
 
 
 class FileIndexing:
-    """The work on one file; `commit` writes under the lease of its store. `tried` are the documents
-    that this lease has taken up: each counts once, however often it has to begin again."""
+    """The work on one file, in its store's turn."""
 
-    def __init__(
-        self, app: App, index: IndexRow, record: Record, commit: Commit, tried: set[int]
-    ) -> None:
+    def __init__(self, app: App, index: IndexRow, record: Record, turn: Turn) -> None:
         self.app = app
         self.index = index
         self.record = record
         self.project = record.project
-        self.commit = commit
-        self.tried = tried
+        self.turn = turn
+        self.commit = turn.commit
+        self.tried = turn.tried
         self.file_id = decoded(record, VectorStoreFile).id
         self.parts = 0
         self.size_bytes = 0
 
     async def run(self) -> None:
-        """Until the file is completed or failed. Raises Moved; whatever else is raised leaves the
-        file in_progress for the next worker."""
+        """Until the file is completed or failed. Raises Moved and TurnOver; whatever else is raised
+        leaves the file in_progress for the next worker."""
         try:
             await self._tried()
         except _Failed as failure:
@@ -125,16 +143,23 @@ class FileIndexing:
         document = await self._document(filename)
         await self._look_again()
         self.parts, self.size_bytes = document.parts, document.size_bytes
-        last: tuple[Part, Vectors] | None = None
+        final: Statements = ()
         async with (
             spooled(self.app, private_of(file, FilePrivate)) as path,
             aclosing(self._parts(path, filename, document.parts)) as parts,
         ):
-            async for part in parts:
-                if last is not None:  # It is not the last one, and need not wait for vectors.
-                    await self._commit_part(document, *last)
-                last = (part, await vectors_of(self.app, self.index, part.texts))
-        final = self._part(document, *last) if last is not None else ()
+            part = await anext(parts, None)
+            while part is not None:
+                # Read ahead: the reader of a short file is free before its vectors are made.
+                following = await anext(parts, None)
+                vectors = await vectors_of(self.app, self.index, part.texts)
+                if following is None:
+                    final = self._part(document, part, vectors)
+                else:
+                    await self._commit_part(document, part, vectors)
+                    if await self.turn.is_over():
+                        raise TurnOver
+                part = following
         await self._settle(
             lambda file: vector_store.completed(file, usage_bytes=self.size_bytes),
             final,
@@ -179,9 +204,10 @@ class FileIndexing:
     def _still_there(self) -> Statement:
         return index_changes.require_store_file(self.record.id, project=self.project)
 
-    def _parts(self, path: Path, filename: str, skip: int) -> AsyncGenerator[Part]:
+    async def _parts(self, path: Path, filename: str, skip: int) -> AsyncGenerator[Part]:
+        """The file's parts. A store reads one file at a time, so that each has a reader."""
         sizes = _sizes(decoded(self.record, VectorStoreFile))
-        return self.app.readers.read(
+        reading = self.app.readers.read(
             path,
             filename,
             size_tokens=sizes.max_chunk_size_tokens,
@@ -189,6 +215,9 @@ class FileIndexing:
             skip_parts=skip,
             more_types=self.app.settings.search_more_types,
         )
+        async with self.turn.reading, aclosing(reading) as parts:
+            async for part in parts:
+                yield part
 
     async def _commit_part(self, document: DocumentRow, part: Part, vectors: Vectors) -> None:
         try:

@@ -17,7 +17,7 @@ import structlog
 
 from understudy import limits
 from understudy.engine.app import App
-from understudy.engine.index_file import FileIndexing, Moved
+from understudy.engine.index_file import FileIndexing, Moved, TurnOver
 from understudy.engine.lease import Interrupted, Lease, whole
 from understudy.engine.spool import sweep
 from understudy.store import Conflict, Row, Statement, Unavailable, changes, index_changes
@@ -62,6 +62,8 @@ class _Ingestion:
         self.store_id = lease.id
         self.project = lease.project
         self.tried: set[int] = set()
+        self.reading = asyncio.Lock()
+        self._began_at = app.world.monotonic()
 
     async def run(self) -> None:
         """Until the store has nothing more to index, or another one has its turn. When the record
@@ -131,6 +133,11 @@ class _Ingestion:
         now = self.app.world.now()
         await self.commit(changes.rest_job(self.lease.id, fence=self.lease.fence, due_at=now))
 
+    async def is_over(self) -> bool:
+        """Whether a file has to stop between two parts: reading it again is not for nothing."""
+        lasted_s = self.app.world.monotonic() - self._began_at
+        return lasted_s >= limits.INGEST_FILE_SLICE_S and await self._others_wait()
+
     async def _others_wait(self) -> bool:
         now = self.app.world.now()
         due = await self.app.store.next_ingest(now)
@@ -148,9 +155,11 @@ class _Ingestion:
                 is_first = False
                 record = waiting.pop()
                 try:
-                    await FileIndexing(self.app, index, record, self.commit, self.tried).run()
+                    await FileIndexing(self.app, index, record, self).run()
                 except Moved:
                     continue
+                except TurnOver:
+                    waiting.clear()
                 except Stopped:
                     is_stopped = True
                     waiting.clear()

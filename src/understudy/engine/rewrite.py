@@ -1,5 +1,6 @@
 """Rewrite: a model words search queries anew (`rewrite_query`)."""
 
+import asyncio
 from collections.abc import Sequence
 from contextlib import aclosing
 
@@ -34,9 +35,10 @@ async def rewritten(app: App, queries: Sequence[str]) -> list[str]:
         stream_options={"include_usage": True},
     )
     try:
-        text = await _answer(app, request)
-    except ModelError as error:
-        _log.warning("query_not_rewritten", reason=error.message)
+        async with asyncio.timeout(limits.REWRITE_S):
+            text = await _answer(app, request)
+    except (ModelError, TimeoutError) as error:
+        _log.warning("query_not_rewritten", reason=str(error) or "no answer")
         return list(queries)
     lines = [line.strip(" \t-*•\"'") for line in text.splitlines()]
     found = [line[: limits.SEARCH_QUERY_CHARS] for line in lines if line]

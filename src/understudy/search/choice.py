@@ -5,6 +5,7 @@ model is the first it lists whose name says that it embeds. While it has none, s
 keywords, and it is asked again after a while.
 """
 
+import asyncio
 import re
 from collections.abc import Awaitable, Callable, Sequence
 
@@ -34,22 +35,41 @@ class Embedders:
         named: Embedder | None = None,
         *,
         find: Callable[[], Awaitable[Embedder | None]] | None = None,
+        at: AtProvider | None = None,
         monotonic: Callable[[], float],
     ) -> None:
         self._chosen = named
         self._find = find if named is None else None
+        self._at = at
         self._monotonic = monotonic
         self._ask_at = float("-inf")
+        self._asking = asyncio.Lock()
 
     async def current(self) -> Embedder | None:
-        """The embedder, or None where searches are by keywords alone."""
-        if self._find is None or self._chosen is not None or self._monotonic() < self._ask_at:
-            return self._chosen
-        self._ask_at = self._monotonic() + limits.EMBEDDER_PAUSE_S
+        """The embedder, or None where searches are by keywords alone. Who asks while the provider
+        is being asked waits for its answer."""
+        if self._is_due():
+            async with self._asking:
+                if self._is_due():
+                    await self._ask()
+        return self._chosen
+
+    def _is_due(self) -> bool:
+        is_open = self._find is not None and self._chosen is None
+        return is_open and self._monotonic() >= self._ask_at
+
+    async def _ask(self) -> None:
+        assert self._find is not None, "it is due"
         self._chosen = await self._find()
+        self._ask_at = self._monotonic() + limits.EMBEDDER_PAUSE_S
         if self._chosen is not None:
             _log.info("embedder_found", model=self._chosen.name)
-        return self._chosen
+
+    async def of(self, model: str) -> Embedder | None:
+        """The embedder for vectors of this model: the current one, which may be of another. While
+        auto finds none the provider is asked for it by its name: it may be away just now."""
+        chosen = await self.current()
+        return self._at(model) if chosen is None and self._at is not None else chosen
 
     @property
     def state(self) -> str:

@@ -54,12 +54,16 @@ class Reranker:
             self._session = aiohttp.ClientSession(timeout=timeout, trust_env=False)
         headers = {"Content-Type": "application/json", **self._headers}
         async with self._session.post(self._url, data=body, headers=headers) as response:
-            answer = await response.content.read(limits.RERANK_BYTES)
             if response.status != 200:
                 raise EmbedderError(
                     f"The reranker answered with status {response.status}.",
                     retryable=response.status == 429 or response.status >= 500,
                 )
+            answer = b""
+            async for piece in response.content.iter_any():
+                answer += piece
+                if len(answer) > limits.RERANK_BYTES:
+                    raise EmbedderError("The reranker's answer is too long.")
             return answer
 
     async def close(self) -> None:

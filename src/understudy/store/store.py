@@ -163,7 +163,6 @@ class Store:
             "now": now,
             "lease_until": lease_until,
             "free": free,
-            "per_project": free,
         }
         [rows] = await self._database.commit([Statement("claim_ingest", args)])
         return [_job(row) for row in rows]
