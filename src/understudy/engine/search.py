@@ -19,7 +19,7 @@ from understudy.engine.app import App
 from understudy.engine.embedding import embedded_queries
 from understudy.engine.index import View
 from understudy.machine.vector_store import Predicate, predicate
-from understudy.search import rank
+from understudy.search import Embedded, rank
 from understudy.search.part import POSTING
 from understudy.search.question import asked
 from understudy.search.rank import ORDINAL_BITS, Passage, Ranked
@@ -166,9 +166,13 @@ async def _by_meaning(
 
     The index gives the vectors of exactly the documents that a view has.
     """
-    nothing: list[tuple[Ranked | None, float]] = [(None, 0.0) for _ in queries]
+    rankings: list[tuple[Ranked | None, float]] = [(None, 0.0) for _ in queries]
+    by_model: dict[str | None, Embedded | None] = {}  # Stores of one model share the vectors.
     for view in views:
-        embedded = await embedded_queries(app, view.row, queries)
+        model = view.row.embedding_model
+        if model not in by_model:
+            by_model[model] = await embedded_queries(app, view.row, queries)
+        embedded = by_model[model]
         if embedded is None:
             continue
         corpus = view.row.trust / max(view.row.chunks, 1)
@@ -177,11 +181,11 @@ async def _by_meaning(
             product = partial(rank.dense, matrix, keys, embedded.vectors, allowed=allowed)
             is_short = matrix.size * len(queries) <= limits.SHORT_PRODUCT
             parts = product() if is_short else await asyncio.to_thread(product)
-            nothing = [
+            rankings = [
                 (_joined(old, _steady(new)), max(weight, old_weight))
-                for (old, old_weight), new, weight in zip(nothing, parts, weights, strict=True)
+                for (old, old_weight), new, weight in zip(rankings, parts, weights, strict=True)
             ]
-    return nothing
+    return rankings
 
 
 def _steady(ranked: Ranked) -> Ranked:
