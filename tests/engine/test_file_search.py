@@ -141,6 +141,11 @@ async def searchable(stage: Stage) -> str:
     return id
 
 
+async def written(stage: Stage, run: Json) -> list[Json]:
+    """The messages that the run wrote."""
+    return [one for one in await stage.messages(run) if one["run_id"]]
+
+
 async def test_citations_outlive_their_driver(store: Store, clock: Clock) -> None:
     """The text that a dead driver leaves behind keeps its annotations, and the next one's markers
     mean the same results."""
@@ -151,12 +156,13 @@ async def test_citations_outlive_their_driver(store: Store, clock: Clock) -> Non
         await saved(stage, run, b"so")
         await stage.app.worker.drain(0.05)
     async with opened_stage(store, clock) as stage:
-        await stage.until(run, "in_progress")
-        await eventually(lambda: bool(stage.model.open))
+        async with asyncio.timeout(20):
+            while len(await written(stage, run)) < 2:
+                await asyncio.sleep(0.01)
         await stage.post(f"{stage.path(run)}/cancel", {})
         assert (await stage.rested(run))["status"] == "cancelled"
         check_order(events(await stage.frames(run)))
-        left, again = (one for one in await stage.messages(run) if one["run_id"])
+        left, again = await written(stage, run)
     assert (left["status"], left["incomplete_details"]["reason"]) == ("incomplete", "run_failed")
     (part,) = left["content"]
     assert part["text"]["value"].startswith("11 kg 【4:0†source】 or so")
