@@ -27,7 +27,7 @@ from benchmarks.shelf import Shelf
 from benchmarks.stage import Stage, understudy
 from understudy.assembly import opened_app
 from understudy.engine.app import App
-from understudy.engine.index import Index
+from understudy.engine.index import Index, View
 from understudy.engine.search import _by_meaning, found
 from understudy.settings import Settings
 
@@ -65,8 +65,7 @@ async def _vector_part(folder: Path, layout: Layout, plan: Plan) -> list[Figure]
         app = with_instant(opened)
         id, number = await new_store(app)
         await fill_vectors(app.store, number, layout, seed=1)
-        [view] = await app.index.views(PROJECT, [id])
-        [(matrix, _)] = [block async for block in app.index.vectors(view)]
+        view, matrix = await _view(app, id)
         queries = texts.queries(np.random.default_rng(2), plan.searches)
         embedded = await Instant().embed(queries, is_query=True)
 
@@ -89,6 +88,12 @@ async def _vector_part(folder: Path, layout: Layout, plan: Plan) -> list[Figure]
             note="reads all vectors into memory; the baseline fetches the same rows",
         ),
     ]
+
+
+async def _view(app: App, id: str) -> tuple[View, NDArray[np.float32]]:
+    """A store as searches see it, and all its vectors as one matrix for the bare product."""
+    [view] = await app.index.views(PROJECT, [id])
+    return view, np.concatenate([matrix async for matrix, _ in app.index.vectors(view)])
 
 
 async def _cold(app: App, id: str) -> tuple[float, float]:
@@ -126,8 +131,7 @@ async def _filled(folder: Path, layout: Layout) -> _Store:
         id, number = await new_store(app)
         bare = Bare(folder / "bare.db")
         bare.fill(await fill(app.store, number, layout, seed=4))
-        [view] = await app.index.views(PROJECT, [id])
-        [(matrix, _)] = [block async for block in app.index.vectors(view)]
+        _, matrix = await _view(app, id)
     return _Store(id, matrix, bare)
 
 
