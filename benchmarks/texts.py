@@ -49,7 +49,7 @@ def prose(rng: np.random.Generator, count: int) -> str:
         words[at] = words[at].capitalize()
         end = min(at + _SENTENCE, count) - 1
         words[end] += ".\n\n" if at % _PARAGRAPH < _SENTENCE else "."
-    return " ".join(words)
+    return " ".join(words).replace("\n ", "\n")
 
 
 def queries(rng: np.random.Generator, count: int) -> list[str]:
