@@ -11,7 +11,15 @@ from msgspec.structs import replace
 from tests.machine.play import FOUND, Play
 from understudy import limits
 from understudy.machine import citations, tokens, transcript
-from understudy.machine.file_search import RANKER, Scope, answered, fitting, text_of
+from understudy.machine.file_search import (
+    RANKER,
+    Scope,
+    answered,
+    fitting,
+    read_by_model,
+    size_tokens,
+    text_of,
+)
 from understudy.machine.file_search import scope as scope_in
 from understudy.machine.introduce import without_content
 from understudy.machine.private import Call, StepPrivate
@@ -205,3 +213,11 @@ def _results(step: Step) -> list[SearchResult]:
     (call,) = _details(step).tool_calls
     assert isinstance(call, FileSearchCall)
     return citations.results_of(call)
+
+
+def test_the_size_of_an_answer_is_near_what_the_model_reads() -> None:
+    """It is put together from the counts of its texts, so that no turn counts them again."""
+    found = [result(f"file {n}.txt", f"word{n} " * 400) for n in range(5)]
+    call = answered(Call(id="call_1", name="file_search", arguments="{}"), scope(run_of()), found)
+    exact = tokens.count(read_by_model(call, 4))
+    assert exact <= size_tokens(call) <= exact + 300

@@ -289,7 +289,7 @@ def test_a_turn_is_rebuilt_from_its_steps() -> None:
     assert chat_calls is not UNSET
     assert chat_calls[0].extra_content == {"google": {"s": "x"}}
     assert own[1].tool_call_id == chat_calls[0].id == "call_1"
-    assert transcript.own_tokens(own) > 8
+    assert transcript.own_tokens(own, [text, calls]) > 8
 
 
 def test_every_call_has_an_answer() -> None:

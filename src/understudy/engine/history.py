@@ -61,7 +61,7 @@ async def next_question(
     done = await _done(app, project, state)
     own = transcript.own_turns(await _messages(app, project, done), done)
     searchable = await file_search.searchable(app, project, reach)
-    own_tokens = transcript.own_tokens(own) + _size(searchable)
+    own_tokens = transcript.own_tokens(own, done) + _size(searchable)
     window_tokens = context_tokens or context_tokens_of(app.settings, run.model)
     budget = transcript.prompt_budget(run, private, own_tokens, window_tokens)
     window = Window(budget=budget, last=transcript.last_messages(run))

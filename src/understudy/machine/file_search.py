@@ -6,6 +6,7 @@ what the model reads and what can be cited are the same results, also after a cr
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from msgspec.structs import replace
 
@@ -76,7 +77,7 @@ def fitting(results: Sequence[SearchResult], budget_tokens: int) -> list[SearchR
     left = budget_tokens
     for result in results:
         frame = _FRAME_TOKENS + tokens.count(result.file_name)
-        size = frame + tokens.count(text_of(result))
+        size = frame + _counted(text_of(result))
         if size > left and fit:
             break
         if size > left:
@@ -85,6 +86,20 @@ def fitting(results: Sequence[SearchResult], budget_tokens: int) -> list[SearchR
         fit.append(result)
         left -= size
     return fit
+
+
+def size_tokens(call: FileSearchCall) -> int:
+    """The size of the answer as the model reads it; its texts were counted when it was recorded."""
+    return _FRAME_TOKENS * 4 + sum(
+        _FRAME_TOKENS + tokens.count(result.file_name) + _counted(text_of(result))
+        for result in results_of(call)
+    )
+
+
+@lru_cache(maxsize=limits.PASSAGES_COUNTED)
+def _counted(text: str) -> int:
+    """Tokens of a passage. Counting twenty takes milliseconds, and each turn wants to know."""
+    return tokens.count(text)
 
 
 def text_of(result: SearchResult) -> str:

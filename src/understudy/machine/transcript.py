@@ -5,7 +5,7 @@ to stop, so a thread of 100,000 messages costs no more than what fits. What the 
 far (`own`) is never dropped; it is rebuilt from the run's steps, turn by turn.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -216,12 +216,18 @@ def _answer(record: StepToolCall, numbers: Mapping[str, int]) -> str:
             return file_search.read_by_model(record, numbers[str(record.id)])
 
 
-def own_tokens(own: Sequence[ChatMessage]) -> int:
-    """The size of the run's own messages, which are never dropped."""
+def own_tokens(own: Sequence[ChatMessage], steps: Iterable[Done]) -> int:
+    """The size of the run's own messages, which are never dropped; `steps` are what they are of."""
+    searches = {
+        call.id: file_search.size_tokens(call)
+        for _, call in citations.searches(done.step for done in steps)
+    }
     size = 0
     for message in own:
         size += tokens.MESSAGE_OVERHEAD
-        if isinstance(message.content, str):
+        if message.tool_call_id in searches:
+            size += searches[message.tool_call_id]
+        elif isinstance(message.content, str):
             size += tokens.count(message.content)
         for call in message.tool_calls or ():
             size += tokens.count(call.function.name) + tokens.count(call.function.arguments)
