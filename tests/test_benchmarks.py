@@ -8,6 +8,7 @@ import pytest
 from benchmarks import report
 from benchmarks.figures import Figure, alternate, p95, rates
 from benchmarks.jobs import Done
+from benchmarks.retrieval import ndcg_at, recall_at
 from benchmarks.stage import Run
 
 
@@ -59,6 +60,15 @@ def test_the_table_names_a_missed_target() -> None:
     """Readable as it is, and Markdown."""
     figure = Figure("measure", "5 ms", "1 ms", "4 ms added", "<= 3 ms", met=False)
     assert "| <= 3 ms (missed) |" in report.table([figure])
+
+
+def test_a_ranking_is_judged_by_the_places_of_what_answers() -> None:
+    """1 for the best order that is possible; nothing counts behind the tenth place."""
+    relevant = {"a": 1.0, "b": 1.0}
+    assert ndcg_at(10, ["a", "b", "c"], relevant) == 1.0
+    assert ndcg_at(10, ["c", "a"], {"a": 1.0}) == pytest.approx(0.6309, abs=1e-4)
+    assert ndcg_at(10, [*"cdefghijkl", "a"], {"a": 1.0}) == 0.0
+    assert recall_at(5, ["a", *"cdefg", "b"], relevant) == 0.5
 
 
 def test_a_quick_measure_starts_everything_and_ends_it() -> None:
