@@ -29,6 +29,7 @@ from tests.engine.ingesting import (
 )
 from tests.engine.stage import Clock, Hooked, Stage, eventually
 from understudy import limits
+from understudy.search import EmbedderError
 from understudy.store import Unavailable, index_changes
 from understudy.store.store import Store
 
@@ -88,6 +89,44 @@ async def test_a_long_file_is_stored_part_by_part(stage: Stage, embedder: Obedie
     assert "".join(piece["text"] for piece in page["data"]) == content
 
 
+@pytest.mark.parametrize("together", [1, 2, 8])
+async def test_parts_share_commits(
+    stage: Stage, database: Hooked, monkeypatch: pytest.MonkeyPatch, together: int
+) -> None:
+    monkeypatch.setattr(limits, "INGEST_PARTS_TOGETHER", together)
+    commits: list[int] = []
+
+    async def count(names: list[str]) -> None:
+        commits.append(names.count("insert_part"))
+
+    file = await upload(stage, text(LONG))
+    database.before = count
+    store_id = await make(stage, file, chunking_strategy=SMALL)
+    assert (await settled(stage, store_id))["completed"] == 1
+    assert [one for one in commits if one] == {1: [1, 1, 1], 2: [2, 1], 8: [3]}[together]
+    assert (await document(stage, store_id, file)).parts == 3
+
+
+async def test_what_is_made_is_stored_before_a_failure(
+    stage: Stage, embedder: Obedient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An embedder that fails now and then must not undo what it did before."""
+    monkeypatch.setattr(limits, "INGEST_BACKOFF_S", 0.001)
+    asked = 0
+
+    async def fail_once() -> None:
+        nonlocal asked
+        asked += 1
+        if asked == 3:
+            raise EmbedderError("Busy.", retryable=True)
+
+    embedder.before = fail_once
+    content = text(LONG)
+    store_id = await make(stage, await upload(stage, content), chunking_strategy=SMALL)
+    assert (await settled(stage, store_id))["completed"] == 1
+    assert (asked, "".join(embedder.texts)) == (4, content), "no part is embedded twice"
+
+
 async def test_bad_files_fail_alone(stage: Stage) -> None:
     good = await upload(stage, "apple")
     files = {
@@ -140,6 +179,13 @@ async def test_local_copies_of_a_killed_server_are_removed(
 # Work that is stopped.
 
 
+@pytest.fixture
+def each_part_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each part has a commit of its own, so that a death costs no more than one."""
+    monkeypatch.setattr(limits, "INGEST_PARTS_TOGETHER", 1)
+
+
+@pytest.mark.usefixtures("each_part_alone")
 async def test_a_server_that_stops_hands_over_and_the_next_goes_on(
     store: Store, tmp_path: Path, clock: Clock
 ) -> None:
@@ -212,6 +258,7 @@ async def test_a_file_at_hand_at_too_many_deaths_fails(
         assert await leftovers(stage, found.store, found.number) == []
 
 
+@pytest.mark.usefixtures("each_part_alone")
 async def test_deaths_between_parts_do_not_add_up(
     store: Store, tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -143,7 +143,7 @@ class FileIndexing:
         document = await self._document(filename)
         await self._look_again()
         self.parts, self.size_bytes = document.parts, document.size_bytes
-        final: Statements = ()
+        made = _Made(self.app.world.monotonic)
         async with (
             spooled(self.app, private_of(file, FilePrivate)) as path,
             aclosing(self._parts(path, filename, document.parts)) as parts,
@@ -152,17 +152,20 @@ class FileIndexing:
             while part is not None:
                 # Read ahead: the reader of a short file is free before its vectors are made.
                 following = await anext(parts, None)
-                vectors = await vectors_of(self.app, self.index, part.texts)
-                if following is None:
-                    final = self._part(document, part, vectors)
-                else:
-                    await self._commit_part(document, part, vectors)
+                try:
+                    vectors = await vectors_of(self.app, self.index, part.texts)
+                except EmbedderError:
+                    await self._commit_parts(made)  # What is made is made.
+                    raise
+                made.add(part, self._part(document, part, vectors))
+                if following is not None and made.is_enough:
+                    await self._commit_parts(made)
                     if await self.turn.is_over():
                         raise TurnOver
                 part = following
         await self._settle(
             lambda file: vector_store.completed(file, usage_bytes=self.size_bytes),
-            final,
+            tuple(made.statements),
             ready=document.number,
         )
 
@@ -219,12 +222,15 @@ class FileIndexing:
             async for part in parts:
                 yield part
 
-    async def _commit_part(self, document: DocumentRow, part: Part, vectors: Vectors) -> None:
+    async def _commit_parts(self, made: "_Made") -> None:
+        if not made.statements:
+            return
         try:
-            await self.commit(self._still_there(), *self._part(document, part, vectors))
+            await self.commit(self._still_there(), *made.statements)
         except Conflict as conflict:
             raise self._meaning(conflict) from conflict
-        self.parts = part.number + 1
+        self.parts = made.next_part
+        made.clear()
 
     def _part(self, document: DocumentRow, part: Part, vectors: Vectors) -> Statements:
         """The statements that add a part; from now on it counts."""
@@ -295,6 +301,35 @@ class FileIndexing:
             self.app.bell.ring(f"store:{self.index.id}")
             return
         raise Moved
+
+
+class _Made:
+    """Parts that are made and not stored yet. Several share a commit, since neighbours of a file
+    touch the same pages of the index: of a long text that saves a third of the time. A slow
+    embedder's parts do not wait for others, because a death would cost them."""
+
+    def __init__(self, monotonic: Callable[[], float]) -> None:
+        self._monotonic = monotonic
+        self.next_part = 0
+        self.clear()
+
+    def clear(self) -> None:
+        """They are stored."""
+        self.statements: list[Statement] = []
+        self._parts = 0
+        self._since = self._monotonic()
+
+    def add(self, part: Part, statements: Statements) -> None:
+        """One more."""
+        self.statements += statements
+        self._parts += 1
+        self.next_part = part.number + 1
+
+    @property
+    def is_enough(self) -> bool:
+        """Whether they should be stored now."""
+        waited_s = self._monotonic() - self._since
+        return self._parts >= limits.INGEST_PARTS_TOGETHER or waited_s >= limits.INGEST_COMMIT_S
 
 
 def _sizes(file: VectorStoreFile) -> StaticChunking:
