@@ -93,6 +93,7 @@ SEARCH_RESULTS = 20  # SPEC 10.1 [G], unless the tool says another number.
 SEARCH_RESULTS_SMALL = 5  # The same for gpt-3.5.
 SEARCH_BUDGET_TOKENS = 16_000  # SPEC 10.1 [G]: of one search's results, as the model reads them.
 SEARCH_BUDGET_TOKENS_SMALL = 4_000  # The same for gpt-3.5.
+LINES_COUNTED = 8_192  # Lines of search results whose tokens are remembered, of 80 bytes mostly.
 PASSAGES_COUNTED = 1_024  # Texts of search results whose tokens are remembered: some 4 MB.
 SEARCH_WINDOW_SHARE = 4  # Results take a quarter of a small model's window: a run may search again.
 SEARCH_FILE_NAMES = 50  # Named in the tool's description; every turn sends them.

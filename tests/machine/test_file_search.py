@@ -26,7 +26,14 @@ from understudy.machine.private import Call, StepPrivate
 from understudy.machine.transcript import Done
 from understudy.wire.chat import ChunkDelta, ChunkFunction, ChunkToolCall
 from understudy.wire.runs import Run
-from understudy.wire.steps import FileSearchCall, ResultText, SearchResult, Step, ToolCallsDetails
+from understudy.wire.steps import (
+    FileSearchCall,
+    FileSearchCallDetails,
+    ResultText,
+    SearchResult,
+    Step,
+    ToolCallsDetails,
+)
 from understudy.wire.tools import (
     FileSearchOptions,
     FileSearchTool,
@@ -36,6 +43,7 @@ from understudy.wire.tools import (
     Tool,
 )
 
+EMPTY = FileSearchCall(id="call_1", file_search=FileSearchCallDetails(results=[]))
 SEARCH = ChunkDelta(tool_calls=[ChunkToolCall(function=ChunkFunction(name="file_search"))])
 FUNCTION = ChunkDelta(tool_calls=[ChunkToolCall(function=ChunkFunction(name="f"))])
 TOOLS: list[Tool] = [FunctionTool(function=FunctionDefinition(name="f")), FileSearchTool()]
@@ -221,3 +229,13 @@ def test_the_size_of_an_answer_is_near_what_the_model_reads() -> None:
     call = answered(Call(id="call_1", name="file_search", arguments="{}"), scope(run_of()), found)
     exact = tokens.count(read_by_model(call, 4))
     assert exact <= size_tokens(call) <= exact + 300
+
+
+@given(
+    lines=st.lists(st.text(max_size=40), max_size=12), ends=st.sampled_from(["\n", "\n\n", "\r\n"])
+)
+def test_passages_are_counted_exactly(lines: list[str], ends: str) -> None:
+    text = ends.join(lines).encode("utf-8", "replace").decode()
+    [fit] = fitting([result("a", text)], 10_000)
+    call = FileSearchCall(id="call_1", file_search=FileSearchCallDetails(results=[fit]))
+    assert size_tokens(call) - size_tokens(EMPTY) == 16 + 1 + tokens.count(text)

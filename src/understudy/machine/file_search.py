@@ -4,6 +4,7 @@ The token budget is spent when the search is recorded, not when it is read: what
 what the model reads and what can be cited are the same results, also after a crash.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -32,6 +33,8 @@ HOW_TO_CITE = (
     "exactly as given here, for example {example}. Use only these markers, one after the other "
     "where several results support a statement."
 )
+# Before a line that begins with neither white space nor a slash, which joins the line end.
+_LINES = re.compile(r"(?<=\n)(?=[^\s/])")
 # Marker, name and line breaks of a result, beside its text.
 _FRAME_TOKENS = 16
 
@@ -98,8 +101,14 @@ def size_tokens(call: FileSearchCall) -> int:
 
 @lru_cache(maxsize=limits.PASSAGES_COUNTED)
 def _counted(text: str) -> int:
-    """Tokens of a passage. Counting twenty takes milliseconds, and each turn wants to know."""
-    return tokens.count(text)
+    """Tokens of a passage. Counting twenty takes milliseconds, and each turn wants to know; what
+    overlapping passages share is counted once. o200k joins no token over these line ends."""
+    return sum(_line_counted(line) for line in _LINES.split(text))
+
+
+@lru_cache(maxsize=limits.LINES_COUNTED)
+def _line_counted(line: str) -> int:
+    return tokens.count(line)
 
 
 def text_of(result: SearchResult) -> str:
