@@ -1,5 +1,6 @@
 """A search within a run: its bounds, what of it the model reads, and what may be cited."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -234,8 +235,21 @@ def test_the_size_of_an_answer_is_near_what_the_model_reads() -> None:
 @given(
     lines=st.lists(st.text(max_size=40), max_size=12), ends=st.sampled_from(["\n", "\n\n", "\r\n"])
 )
-def test_passages_are_counted_exactly(lines: list[str], ends: str) -> None:
+def test_short_passages_are_counted_exactly(lines: list[str], ends: str) -> None:
     text = ends.join(lines).encode("utf-8", "replace").decode()
     [fit] = fitting([result("a", text)], 10_000)
     call = FileSearchCall(id="call_1", file_search=FileSearchCallDetails(results=[fit]))
     assert size_tokens(call) - size_tokens(EMPTY) == 16 + 1 + tokens.count(text)
+
+
+@pytest.mark.parametrize("path", ["README.md", "CONTRIBUTING.md", "src/understudy/store/store.py"])
+def test_long_passages_are_counted_nearly(path: str) -> None:
+    """Prose, tables and code, in passages of the size of a chunk."""
+    whole = (Path(__file__).parents[2] / path).read_text(encoding="utf-8")
+    for start in range(0, len(whole) - 3_500, 1_750):
+        text = whole[start : start + 3_500]
+        call = FileSearchCall(
+            id="call_1", file_search=FileSearchCallDetails(results=[result("a", text)])
+        )
+        about = size_tokens(call) - size_tokens(EMPTY) - 17
+        assert 0.85 < about / tokens.count(text) < 1.25

@@ -78,6 +78,7 @@ class Driver:
         self.turn: Turn | None = None  # The model turn being heard.
         self.unsaid: list[Said] = []  # What it said, as far as it is not shown or committed.
         self._state = start.state if start else None
+        self._reach: tuple[file_search.Reach | None] | None = None  # Once it is known.
 
     @property
     def state(self) -> State:
@@ -165,7 +166,7 @@ class Driver:
             await self.commit(move)
             pending = None
         try:
-            reach = await file_search.reach(self.app, self.lease.project, move.state.run)
+            reach = await self.reach(move.state)
         except file_search.StoreExpired as expired:
             await self.commit(pending)
             return self.apply(ModelFailed(now=self.now, code="server_error", message=str(expired)))
@@ -188,6 +189,12 @@ class Driver:
                 pending = None
         return self.apply(ModelFailed(now=self.now, code="server_error", message=TOO_LONG))
 
+    async def reach(self, state: State) -> file_search.Reach | None:
+        """What the run may search, looked up once in a lease. Raises StoreExpired."""
+        if self._reach is None:
+            self._reach = (await file_search.reach(self.app, self.lease.project, state.run),)
+        return self._reach[0]
+
     async def _prepare(self, reach: file_search.Reach, pending: Move | None) -> Move | None:
         """Before a run's first turn: its stores count as used, and files that the thread just got
         are waited for. What led here is committed before the wait; None when it was."""
@@ -209,7 +216,7 @@ class Driver:
         try:
             async with self.lease.interruptible(self.time_left_s):
                 run_call = TOOLS[names[next.call.name]]
-                answer = await run_call(self.app, self.lease.project, self.state.run, next.call)
+                answer = await run_call(self, next.call)
         except ToolOff as off:
             return self.apply(ToolFailed(now=self.now, message=str(off)))
         return self.apply(ToolRan(now=self.now, call=answer, spare_id=self.new_id("step")))

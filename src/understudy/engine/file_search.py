@@ -99,9 +99,10 @@ async def searchable(app: App, project: str, reach: Reach | None) -> toolbox.Sea
     return toolbox.Searchable(names, total)
 
 
-async def search(app: App, project: str, run: Run, call: Call) -> FileSearchCall:
-    """One call of the tool. Raises StoreExpired and EmbedderError."""
-    within = await reach(app, project, run)
+async def search(
+    app: App, project: str, run: Run, call: Call, within: Reach | None
+) -> FileSearchCall:
+    """One call of the tool. Raises EmbedderError."""
     learned = app.worker.context_tokens.get(run.model)
     scope = file_search.scope(run, learned or context_tokens_of(app.settings, run.model))
     queries = toolbox.queries_of(call.arguments)

@@ -1,5 +1,6 @@
 """History: the chat request of a run's next turn, read from the store no further than needed."""
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -58,9 +59,10 @@ async def next_question(
     spent = transcript.exhausted(run, private)
     if spent is not None:
         raise NoBudget(spent)
-    done = await _done(app, project, state)
+    done, searchable = await asyncio.gather(
+        _done(app, project, state), file_search.searchable(app, project, reach)
+    )
     own = transcript.own_turns(await _messages(app, project, done), done)
-    searchable = await file_search.searchable(app, project, reach)
     own_tokens = transcript.own_tokens(own, done) + _size(searchable)
     window_tokens = context_tokens or context_tokens_of(app.settings, run.model)
     budget = transcript.prompt_budget(run, private, own_tokens, window_tokens)

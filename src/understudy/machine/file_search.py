@@ -4,10 +4,8 @@ The token budget is spent when the search is recorded, not when it is read: what
 what the model reads and what can be cited are the same results, also after a crash.
 """
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 
 from msgspec.structs import replace
 
@@ -33,8 +31,6 @@ HOW_TO_CITE = (
     "exactly as given here, for example {example}. Use only these markers, one after the other "
     "where several results support a statement."
 )
-# Before a line that begins with neither white space nor a slash, which joins the line end.
-_LINES = re.compile(r"(?<=\n)(?=[^\s/])")
 # Marker, name and line breaks of a result, beside its text.
 _FRAME_TOKENS = 16
 
@@ -99,16 +95,16 @@ def size_tokens(call: FileSearchCall) -> int:
     )
 
 
-@lru_cache(maxsize=limits.PASSAGES_COUNTED)
 def _counted(text: str) -> int:
-    """Tokens of a passage. Counting twenty takes milliseconds, and each turn wants to know; what
-    overlapping passages share is counted once. o200k joins no token over these line ends."""
-    return sum(_line_counted(line) for line in _LINES.split(text))
-
-
-@lru_cache(maxsize=limits.LINES_COUNTED)
-def _line_counted(line: str) -> int:
-    return tokens.count(line)
+    """Tokens of a passage; of a long one about, from samples: counting twenty whole ones takes
+    longer than their search did. A sample's ends make it a little too much, never too little."""
+    if len(text) <= limits.COUNTED_WHOLE_CHARS:
+        return tokens.count(text)
+    width = limits.COUNTED_SAMPLE_CHARS
+    last = len(text) - width
+    starts = (0, last // 2, last)
+    sampled = sum(tokens.count(text[start : start + width]) for start in starts)
+    return -(-sampled * len(text) // (len(starts) * width))
 
 
 def text_of(result: SearchResult) -> str:
