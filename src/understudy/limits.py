@@ -101,6 +101,15 @@ SEARCH_FILE_NAME_CHARS = 120  # Of one of them.
 STORE_POLL_S = 1.0  # The safety net under the bell of that wait.
 THREAD_STORE_WAIT_S = 60.0  # A run waits this long for files that its thread just got.
 
+# Code interpreter within a run.
+CODE_FILE_NAMES = 50  # Named in the tool's description; every turn sends them.
+CODE_MESSAGES_SEEN = 100  # The thread's last ones, whose files a new session gets.
+CODE_RUNS_SEEN = 20  # The thread's last ones, to know whether its variables are lost.
+CODE_RESTORED_FILES = 200  # Put into a session, newest first, beside those of the tool.
+CODE_PATH_BYTES = 200  # Of one name below /mnt/data; folders take 255, and " (2)" has to fit.
+CODE_LOST_SESSIONS = 2  # Sessions that one call may use up.
+FILE_LINK_CHARS = 4_096  # Of a link in a model's text; nothing is held back for longer.
+
 # The model seam.
 MODEL_ATTEMPTS = 4  # Calls of one turn, before the first byte only.
 MODEL_BACKOFF_S = 0.5

@@ -31,8 +31,9 @@ def accepts(events: Sequence[Event]) -> None:
         handler = AssistantEventHandler()
         strict = StrictClient()
         for event in stream:
-            data = msgspec.json.decode(msgspec.json.encode(event.data))
-            strict.hear(event.name, data)
+            encoded = msgspec.json.encode(event.data)
+            strict.hear(event.name, msgspec.json.decode(encoded))
+            data = msgspec.json.decode(encoded)
             typed = construct_type(
                 type_=cast(Any, AssistantStreamEvent), value={"event": event.name, "data": data}
             )
@@ -48,6 +49,8 @@ class StrictClient:
         self._message: str | None = None
         self._texts: dict[str, dict[int, str]] = {}
         self._notes: dict[str, list[dict[str, Any]]] = {}
+        self._images: dict[str, list[str]] = {}
+        self._code: dict[str, dict[str, Any]] = {}  # Step → what its deltas make of its one call.
 
     def hear(self, name: str, data: dict[str, Any]) -> None:
         """One event."""
@@ -69,10 +72,37 @@ class StrictClient:
             assert "id" not in data["delta"]
             for call in data["delta"]["step_details"]["tool_calls"]:
                 assert isinstance(call["index"], int)
+                if call["type"] == "code_interpreter":
+                    self._hear_code(data["id"], call)
         elif what in _STEP_ENDS:
             assert self._step in (data["id"], None), "a step ends that is not the open one"
             self._step = None
             self._seen.add(data["id"])
+            if what == "completed" and data["id"] in self._code:
+                (call,) = data["step_details"]["tool_calls"]
+                assert self._code[data["id"]] == call, "the deltas are not the call"
+
+    def _hear_code(self, step: str, delta: dict[str, Any]) -> None:
+        """Strings are joined, lists go by their index (SPEC 9.4, 4)."""
+        assert delta["index"] == 0, "a built-in call is alone in its step"
+        details = delta["code_interpreter"]
+        if "id" in delta:
+            assert step not in self._code, "an id is repeated"
+            assert details == {"input": "", "outputs": []}, "outputs come first, and empty"
+            self._code[step] = {name: delta[name] for name in ("id", "type", "code_interpreter")}
+            return
+        whole = self._code[step]["code_interpreter"]
+        if "input" in details:
+            assert details["input"] and not whole["outputs"], "code comes before its outputs"
+            whole["input"] += details["input"]
+        for output in details.get("outputs", ()):
+            index = output.pop("index")
+            if index < len(whole["outputs"]):
+                assert output["type"] == "logs" == whole["outputs"][index]["type"]
+                whole["outputs"][index]["logs"] += output["logs"]
+            else:
+                assert index == len(whole["outputs"]), "an index was left out"
+                whole["outputs"].append(output)
 
     def _hear_message(self, what: str, data: dict[str, Any]) -> None:
         if what == "created":
@@ -84,8 +114,13 @@ class StrictClient:
         elif what == "delta":
             assert data["id"] == self._message, "a delta of a message that is not the open one"
             texts = self._texts.setdefault(data["id"], {})
+            images = self._images.setdefault(data["id"], [])
             for part in data["delta"]["content"]:
-                assert part["index"] <= len(texts), "an index was left out"
+                assert part["index"] <= len(texts) + len(images), "an index was left out"
+                if part["type"] == "image_file":
+                    assert not texts, "images come first"
+                    images.append(part["image_file"]["file_id"])
+                    continue
                 text = part["text"]["value"] if part["type"] == "text" else part["refusal"]
                 is_first = part["index"] not in texts
                 texts[part["index"]] = texts.get(part["index"], "") + text
@@ -95,7 +130,11 @@ class StrictClient:
             assert self._message in (data["id"], None)
             self._message = None
             streamed = self._texts.get(data["id"], {})
-            assert len(data["content"]) >= len(streamed), "streamed parts are missing at the end"
+            images = self._images.get(data["id"], [])
+            parts = len(streamed) + len(images)
+            assert len(data["content"]) >= parts, "streamed parts are missing at the end"
+            shown = [part["image_file"]["file_id"] for part in data["content"][: len(images)]]
+            assert shown == images
             for index, text in streamed.items():
                 part = data["content"][index]
                 whole = part["text"]["value"] if part["type"] == "text" else part["refusal"]

@@ -10,13 +10,14 @@ from dataclasses import dataclass, field
 from itertools import count
 
 import msgspec
-from msgspec.structs import replace
 
 from understudy import limits
-from understudy.machine import citations, file_search, toolbox
+from understudy.machine import citations, code_output, file_search, toolbox
+from understudy.machine.annotations import Annotations
 from understudy.machine.begin import begin
 from understudy.machine.citations import Citations
 from understudy.machine.deltas import Turn
+from understudy.machine.file_paths import FilePaths
 from understudy.machine.happenings import (
     BudgetExhausted,
     CancelAsked,
@@ -33,15 +34,22 @@ from understudy.machine.happenings import (
     ToolFailed,
     ToolRan,
 )
-from understudy.machine.introduce import code_record
-from understudy.machine.private import RunPrivate, StepPrivate
+from understudy.machine.introduce import logs_delta
+from understudy.machine.private import RunPrivate, SandboxFile, StepPrivate
 from understudy.machine.run import apply
 from understudy.wire.assistants import Assistant
 from understudy.wire.chat import ChatChunk, ChatUsage, ChunkChoice, ChunkDelta
 from understudy.wire.events import Event
 from understudy.wire.messages import Message
 from understudy.wire.runs import CreateRun, Run
-from understudy.wire.steps import LogsOutput, ResultText, SearchResult, Step, StepToolCall
+from understudy.wire.steps import (
+    ResultText,
+    SearchResult,
+    Step,
+    StepDelta,
+    StepDeltaBody,
+    ToolCallsDetails,
+)
 from understudy.wire.tools import (
     CodeInterpreterTool,
     FileSearchTool,
@@ -90,6 +98,19 @@ def assistant(tools: list[Tool]) -> Assistant:
 def chunk(delta: ChunkDelta | None = None, finish: str | None = None) -> ChatChunk:
     """One provider chunk."""
     return ChatChunk(choices=[ChunkChoice(delta=delta, finish_reason=finish)])
+
+
+LINKS = {"a.csv": "file-a", "b c.csv": "file-b"}
+
+
+@dataclass(frozen=True)
+class Result:
+    """What code gave; `shown` is the start of its logs that clients saw while it ran."""
+
+    logs: str = "4\n"
+    shown: str = ""
+    images: tuple[str, ...] = ()
+    files: tuple[SandboxFile, ...] = ()
 
 
 @dataclass
@@ -183,12 +204,17 @@ class Play:
 
     def hear(self, deltas: list[ChunkDelta]) -> None:
         """The model says these pieces, and is not done."""
-        can_search = "file_search" in toolbox.built_in(self.state.run.tools).values()
+        types = toolbox.built_in(self.state.run.tools).values()
+        sources = citations.sources(self.steps)
         self.turn = Turn(
             self.state.run,
             prompt_tokens=7,
             new_id=self.new_id,
-            citations=Citations(citations.sources(self.steps)) if can_search else None,
+            annotations=Annotations(
+                Citations(sources) if "file_search" in types else None,
+                FilePaths(LINKS) if "code_interpreter" in types else None,
+            ),
+            images=self.state.private.drawn,
         )
         for delta in deltas:
             self._say(self.turn.feed(chunk(delta), NOW))
@@ -218,23 +244,37 @@ class Play:
             else:
                 self.events.append(one)
 
-    def tool(self, *, works: bool = True) -> None:
-        """The built-in tool that runs answers, or cannot."""
+    def tool(self, result: "Result | None" = None, *, works: bool = True) -> None:
+        """The built-in tool that runs answers, or cannot; `result` is what code gave."""
         assert isinstance(self.next, RunTool)
         if not works:
             self.happen(ToolFailed(now=NOW, message="The tool is off."))
             return
         call = self.next.call
-        answer: StepToolCall
         if call.name == "file_search":
             answer = file_search.answered(
                 call, file_search.scope(self.state.run, limits.CONTEXT_TOKENS), FOUND
             )
-        else:
-            record = code_record(call)
-            details = replace(record.code_interpreter, outputs=[LogsOutput(logs="4\n")])
-            answer = replace(record, code_interpreter=details)
-        self.happen(ToolRan(now=NOW, call=answer, spare_id=self.new_id("step")))
+            self.happen(ToolRan(now=NOW, call=answer, spare_id=self.new_id("step")))
+            return
+        result = result or Result()
+        step = self.state.step
+        assert step is not None
+        if result.shown:
+            body = StepDeltaBody(
+                step_details=ToolCallsDetails(tool_calls=[logs_delta(result.shown)])
+            )
+            delta = StepDelta(id=step.id, delta=body)
+            self.events.append(Event(name="thread.run.step.delta", data=delta))
+        self.happen(
+            ToolRan(
+                now=NOW,
+                spare_id=self.new_id("step"),
+                call=code_output.answered(call, result.logs, result.images),
+                shown_logs=result.shown,
+                files=result.files,
+            )
+        )
 
     def submit(self) -> dict[str, str]:
         """The client answers every required call."""

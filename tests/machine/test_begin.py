@@ -9,7 +9,7 @@ from msgspec.structs import replace
 from tests.machine.play import ALL_TOOLS, FUNCTIONS, NOW, assistant
 from understudy.machine.begin import begin
 from understudy.machine.happenings import Move
-from understudy.machine.introduce import code_of, introduction
+from understudy.machine.introduce import introduction
 from understudy.machine.private import Call
 from understudy.wire.assistants import Assistant
 from understudy.wire.runs import CreateRun, CreateThreadAndRun, Run, TruncationStrategy
@@ -115,11 +115,3 @@ def test_a_search_is_told_in_one_delta() -> None:
     assert isinstance(delta, FileSearchCall) and isinstance(record, FileSearchCall)
     assert (delta.index, delta.id) == (0, "call_1")
     assert (record.index, record.id) == (UNSET, "call_1")
-
-
-@pytest.mark.parametrize(
-    ("arguments", "code"),
-    [('{"code":"1+1"}', "1+1"), ("1+1", "1+1"), ('{"x":1}', '{"x":1}'), ("[1]", "[1]")],
-)
-def test_code_is_found_in_its_arguments(arguments: str, code: str) -> None:
-    assert code_of(arguments) == code

@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from understudy import limits
-from understudy.machine.citations import Citations, Shown, marker, unmarked
+from understudy.machine.annotations import Shown
+from understudy.machine.citations import Citations, marker, unmarked
 from understudy.wire.messages import FileCitationAnnotation, TextValue
 
 SOURCES = {(4, 0): "file-a", (4, 1): "file-b", (6, 0): "file-a", (10, 12): "file-c"}
@@ -29,7 +30,11 @@ def text(*pieces: str) -> str:
 
 def annotations(*pieces: str) -> list[FileCitationAnnotation]:
     """Its annotations."""
-    return [one.annotation for one in shown(*pieces) if one.annotation is not None]
+    return [
+        one.annotation
+        for one in shown(*pieces)
+        if isinstance(one.annotation, FileCitationAnnotation)
+    ]
 
 
 def test_a_marker_is_shown_whole_with_its_annotation() -> None:

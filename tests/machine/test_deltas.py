@@ -7,8 +7,10 @@ import pytest
 
 from tests.machine.play import ALL_TOOLS, FUNCTIONS, NOW, Play, chunk
 from understudy import limits
+from understudy.machine.annotations import Annotations
+from understudy.machine.calls import TooMuch
 from understudy.machine.citations import Citations
-from understudy.machine.deltas import Said, TooMuch, Turn
+from understudy.machine.deltas import Said, Turn
 from understudy.machine.happenings import CallsBegan, ModelSpoke, TextBegan, TextEnded
 from understudy.machine.message import text_content
 from understudy.wire.chat import (
@@ -257,7 +259,8 @@ SOURCES = {(4, 0): "file-a", (4, 1): "file-b"}
 
 def citing() -> Turn:
     play = Play.start(ALL_TOOLS)
-    return Turn(play.state.run, prompt_tokens=7, new_id=play.new_id, citations=Citations(SOURCES))
+    annotations = Annotations(Citations(SOURCES), None)
+    return Turn(play.state.run, prompt_tokens=7, new_id=play.new_id, annotations=annotations)
 
 
 def text_deltas(said: list[Said]) -> list[dict[str, Any]]:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from tests.machine.accumulator import accepts
-from tests.machine.play import ALL_TOOLS, FUNCTIONS, NOW, Play
+from tests.machine.play import ALL_TOOLS, FUNCTIONS, NOW, Play, Result
 from understudy import limits
 from understudy.machine import toolbox
 from understudy.machine.happenings import (
@@ -29,6 +29,7 @@ from understudy.machine.happenings import (
     RunTool,
     State,
 )
+from understudy.machine.private import SandboxFile
 from understudy.machine.run import ACTIVE, TERMINAL, TRANSITIONS, Illegal, apply
 from understudy.wire.chat import ChatUsage, ChunkDelta, ChunkFunction, ChunkToolCall
 from understudy.wire.runs import Run, RunStatus
@@ -48,6 +49,11 @@ _texts = st.sampled_from(
         "【6:",
         "0】",
         "【9:9†】",
+        "sandbox:/mnt/data/a.csv",
+        "(sandbox:/mnt/",
+        "data/b%20",
+        "c.csv)",
+        "data/c.csv",
     ]
 ).map(lambda text: ChunkDelta(content=text))
 _NAMES = ["get_weather", "get_time", "code_interpreter", "file_search", "nonsense"]
@@ -63,7 +69,9 @@ _calls = st.builds(
     st.sampled_from([None, 0, 0, 1]),
     st.sampled_from([None, "a", "b"]),
     st.sampled_from([None, *_NAMES]),
-    st.sampled_from(["", "{}", '{"city":', '"Oslo"}']),
+    st.sampled_from(
+        ["", "{}", '{"city":', '"Oslo"}', '{"code":"', "print(1)\\n", "\\ud83d", "\\ude00", '"}']
+    ),
 )
 _pieces = st.lists(st.one_of(_texts, _texts, _refusals, _calls, _calls), max_size=5)
 _usage = st.sampled_from([None, ChatUsage(prompt_tokens=11, completion_tokens=3)])
@@ -77,13 +85,26 @@ _whole_calls = st.lists(
     min_size=1,
     max_size=3,
 )
+_results = st.builds(
+    lambda shown, rest, images, paths: Result(
+        logs=shown + rest,
+        shown=shown,
+        images=tuple(images),
+        files=tuple(SandboxFile(path=path, file_id=f"file-{path}") for path in paths),
+    ),
+    st.sampled_from(["", "", "1\n", "1"]),
+    st.sampled_from(["", "2\n"]),
+    st.lists(st.sampled_from(["file-i", "file-j"]), max_size=2),
+    st.lists(st.sampled_from(["a.csv", "b c.csv"]), max_size=2, unique=True),
+)
 _ops = st.one_of(
     st.tuples(st.just("turn"), _whole_calls, st.just("tool_calls"), _usage),
     st.tuples(st.just("turn"), _whole_calls, st.just("tool_calls"), _usage),
     st.tuples(st.just("turn"), _pieces, st.sampled_from(["stop", "tool_calls", "stop"]), _usage),
     st.tuples(st.just("turn"), _pieces, st.sampled_from(["length", "content_filter"]), _usage),
     st.tuples(st.just("hear"), _pieces),
-    st.sampled_from([("claim",), ("claim",), ("tool",), ("submit",), ("submit",), ("reclaim",)]),
+    st.sampled_from([("claim",), ("claim",), ("submit",), ("submit",), ("reclaim",)]),
+    st.tuples(st.just("tool"), _results),
     st.sampled_from([("cancel",), ("deadline",), ("fail",), ("exhaust",), ("tool off",)]),
 )
 _claims = st.sampled_from([[("claim",)], [("claim",)], [("claim",)], []])
@@ -104,8 +125,10 @@ def perform(play: Play, op: tuple[Any, ...]) -> None:
             play.hear(pieces)
         case ("exhaust",) if is_asked:
             play.exhaust()
-        case ("tool" | "tool off",) if isinstance(play.next, RunTool):
-            play.tool(works=op == ("tool",))
+        case ("tool", *result) if isinstance(play.next, RunTool):
+            play.tool(*result)
+        case ("tool off",) if isinstance(play.next, RunTool):
+            play.tool(works=False)
         case (name,) if name in ALWAYS:
             ALWAYS[name](play)
 

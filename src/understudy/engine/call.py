@@ -9,8 +9,11 @@ from typing import TYPE_CHECKING
 
 from understudy import limits
 from understudy.engine import frames
+from understudy.machine.annotations import Annotations
+from understudy.machine.calls import TooMuch
 from understudy.machine.citations import Citations
-from understudy.machine.deltas import Said, TooMuch, Turn
+from understudy.machine.deltas import Said, Turn
+from understudy.machine.file_paths import FilePaths
 from understudy.machine.happenings import Happening, ModelFailed, Move
 from understudy.model import SORRY, ModelError
 from understudy.store import Statement, changes
@@ -54,7 +57,8 @@ async def make(driver: Driver, pending: Move | None, question: Question) -> Move
             state.run,
             prompt_tokens=question.prompt_tokens,
             new_id=driver.new_id,
-            citations=None if question.sources is None else Citations(question.sources),
+            annotations=_annotations(question),
+            images=state.private.drawn,
         )
         try:
             await _stream(driver, question.request, f"{driver.lease.id}:{key}:{attempt}", pending)
@@ -73,6 +77,14 @@ async def make(driver: Driver, pending: Move | None, question: Question) -> Move
         # The turn stays with the driver until the move is committed: a cancel may come first.
         return driver.apply(driver.turn.spoke(driver.now, driver.new_id("step")))
     raise AssertionError("every attempt returns, raises or goes on to the next")
+
+
+def _annotations(question: Question) -> Annotations:
+    """What the answer's text goes through."""
+    return Annotations(
+        None if question.sources is None else Citations(question.sources),
+        None if question.links is None else FilePaths(question.links),
+    )
 
 
 async def _start(driver: Driver, pending: Move | None, key: str, attempt: int) -> None:

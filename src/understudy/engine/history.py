@@ -1,7 +1,7 @@
 """History: the chat request of a run's next turn, read from the store no further than needed."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -34,12 +34,14 @@ class NoBudget(Exception):
 
 @dataclass(frozen=True)
 class Question:
-    """What the model is asked: the request, its size, and what the answer may cite; None for a
-    run without file_search, whose text is not looked at."""
+    """What the model is asked: the request, its size, what the answer may cite (None for a run
+    without file_search, whose text is not looked at), and the files that it may link, path → file
+    id (None for a run without code_interpreter)."""
 
     request: ChatRequest
     prompt_tokens: int
     sources: Sources | None
+    links: Mapping[str, str] | None = None
 
 
 async def next_question(

@@ -15,9 +15,9 @@ Rules of this file
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 
 from understudy import limits
+from understudy.machine.annotations import Shown
 from understudy.wire.messages import FileCitation, FileCitationAnnotation, TextValue
 from understudy.wire.steps import FileSearchCall, SearchResult, Step, ToolCallsDetails
 
@@ -73,14 +73,6 @@ def sources(steps: Iterable[Step]) -> dict[tuple[int, int], str]:
         for number, call in searches(steps)
         for place, result in enumerate(results_of(call))
     }
-
-
-@dataclass(frozen=True)
-class Shown:
-    """A piece of text to show: plain, or a whole marker with its annotation."""
-
-    text: str
-    annotation: FileCitationAnnotation | None = None
 
 
 class Citations:

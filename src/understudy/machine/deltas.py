@@ -6,41 +6,37 @@ Rules of this file
 - Only the first call of a turn streams live; the others follow, whole, when the turn ends. That
   keeps all fragments of one call together even when a provider interleaves them (SPEC 9.3 B).
 - A function streams live only where the run has no built-in tool: built-in calls come first
-  (DECISIONS), and whether one follows is not known before the turn ends.
-- Which call a fragment belongs to (LIBS section 1): a seen id → that call; a new id, even on a
-  used index → a new call (a seen id with another index and a name too: some providers give all
-  calls of a turn one id); an index without id → the call at that index; neither → the call now
-  being streamed.
-- Call ids are made by us: providers repeat theirs between turns.
-- Of a run that may search, the text goes through its citations first: what is shown then, and
-  only that, is the message.
-- A call without any arguments has `{}`, as at the original: clients parse them, and so do
-  providers that are shown the call again.
+  (DECISIONS), and whether one follows is not known before the turn ends. Code streams live as the
+  first call always: nothing comes before it.
+- When a turn ends, all of the code that it streamed was shown, so that the machine has nothing to
+  add when the call begins.
+- Of a run that may search or run code, the text goes through its annotations first: what is shown
+  then, and only that, is the message.
+- What code drew since the last message comes first in the next one, whoever opens it.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
-import msgspec
 from msgspec import UNSET, UnsetType
 from msgspec.structs import replace
 
 from understudy import limits
 from understudy.machine import tokens, toolbox
-from understudy.machine.citations import Citations, Shown
+from understudy.machine.annotations import Annotations, Shown
+from understudy.machine.calls import Calls, PartialCall, TooMuch
 from understudy.machine.happenings import CallsBegan, Happening, ModelSpoke, TextBegan, TextEnded
-from understudy.machine.introduce import (
-    first_function_delta,
-    introduction,
-    next_function_delta,
-)
+from understudy.machine.live_call import LiveCall, LiveCode, LiveFunction
 from understudy.machine.private import Call
 from understudy.wire.chat import ChatChunk, ChatUsage, ChunkDelta, ChunkToolCall
 from understudy.wire.events import Event
 from understudy.wire.messages import (
     Annotation,
     Content,
+    ContentDelta,
+    ImageFile,
+    ImageFileContent,
+    ImageFileContentDelta,
     MessageDelta,
     MessageDeltaBody,
     RefusalContent,
@@ -57,16 +53,9 @@ from understudy.wire.steps import StepDelta, StepDeltaBody, StepToolCall, ToolCa
 Said = Happening | Event
 
 
-NO_ARGUMENTS = "{}"
-
-
-class TooMuch(Exception):
-    """The provider sent more than one turn may hold; the message says what."""
-
-
 @dataclass
 class _Part:
-    """A content part being written; `kind` is text or refusal."""
+    """A content part being written; `kind` is text, refusal or image (the piece is its id)."""
 
     kind: str
     pieces: list[str] = field(default_factory=list)
@@ -78,25 +67,16 @@ class _Part:
         whole = "".join(self.pieces)
         if self.kind == "refusal":
             return RefusalContent(refusal=whole)
+        if self.kind == "image":
+            return ImageFileContent(image_file=ImageFile(file_id=whole))
         return TextContent(text=TextValue(value=whole, annotations=list(self.annotations)))
-
-
-@dataclass
-class _Call:
-    """A call being assembled."""
-
-    id: str
-    index: int | None
-    provider_id: str | None
-    name: str = ""
-    arguments: list[str] = field(default_factory=list)
-    extra: dict[str, Any] | None = None
 
 
 class Turn:
     """The state of one model turn. `feed` every chunk, then `finish`, then `spoke`.
 
-    `citations` are those of a run that has file_search; the text of any other is untouched.
+    `annotations` are what the run's text goes through; `images` are those that a message of this
+    turn shows first.
     """
 
     def __init__(
@@ -105,22 +85,23 @@ class Turn:
         *,
         prompt_tokens: int,
         new_id: Callable[[str], str],
-        citations: Citations | None = None,
+        annotations: Annotations | None = None,
+        images: Sequence[str] = (),
     ) -> None:
         self._functions = toolbox.functions(run.tools)
-        self._can_show_calls = not toolbox.built_in(run.tools)
+        self._built_in = toolbox.built_in(run.tools)
         self._parallel = run.parallel_tool_calls
         self._prompt_tokens = prompt_tokens
         self._new_id = new_id
-        self._citations = citations
+        self._annotations = annotations or Annotations(None, None)
+        self._images = images
         self._parts: list[_Part] = []
-        self._calls: list[_Call] = []
+        self._calls = Calls(new_id)
         self._made: list[Call] = []
         self._message_id: str | None = None
         self._message_ended = False
         self._step_id: str | None = None
-        self._live: _Call | None = None
-        self._shown = 0  # Fragments of the live call that were shown.
+        self._live: LiveCall | None = None
         self._size = 0
         self._finish_reason: str | None = None
         self._usage: ChatUsage | None = None
@@ -151,32 +132,32 @@ class Turn:
         """What is left to say when the stream has ended: what was held back, or the empty message
         of a model that said nothing."""
         rest = self._rest(now)
-        self._made = self._calls_made()
+        made = self._calls.made(self._functions)
+        self._made = made if self._parallel else made[:1]
         if not self._made and self._message_id is None:
             return self._write("text", Shown(""), now)
         if self._live is None:
             return rest
-        deltas, _ = introduction(self._made, {})
-        later: list[Said] = [self._step_event(delta) for delta in deltas if delta.index != 0]
-        if self._live.arguments or self._finish_reason == "length":
-            return later
-        return [self._step_event(next_function_delta(0, NO_ARGUMENTS)), *later]
+        left = self._live.rest(self._made, is_cut=self._finish() == "length")
+        return [self._step_event(delta) for delta in left]
 
     def spoke(self, now: int, spare_id: str) -> ModelSpoke:
         """The result of the turn. `stop` with calls is a call turn all the same (Gemini)."""
         usage, estimated = self._used()
-        finish = self._finish_reason or "stop"
-        if finish == "length" and self._calls_whole():
-            finish = "tool_calls"
         return ModelSpoke(
             now=now,
             spare_id=spare_id,
             content=self.content(),
             calls=self._made,
-            finish=finish,
+            finish=self._finish(),
             usage=usage,
             estimated=estimated,
         )
+
+    def _finish(self) -> str:
+        """Why the turn is over; a provider that says `length` after whole calls means them."""
+        finish = self._finish_reason or "stop"
+        return "tool_calls" if finish == "length" and self._calls.are_whole() else finish
 
     def content(self) -> list[Content]:
         """The message as far as it came."""
@@ -195,13 +176,11 @@ class Turn:
 
     def _text(self, piece: str, now: int) -> list[Said]:
         self._grow(len(piece))
-        if self._citations is None:
-            return self._write("text", Shown(piece), now)
-        return self._write_all(self._citations.feed(piece), now)
+        return self._write_all(self._annotations.feed(piece), now)
 
     def _rest(self, now: int) -> list[Said]:
-        """The text that was held back because it could have become a marker."""
-        return self._write_all(self._citations.finish(), now) if self._citations else []
+        """The text that was held back because it could have become a marker or a link."""
+        return self._write_all(self._annotations.finish(), now)
 
     def _write_all(self, shown: Iterable[Shown], now: int) -> list[Said]:
         return [said for one in shown for said in self._write("text", one, now)]
@@ -210,12 +189,7 @@ class Turn:
         if self._message_ended or self._step_id is not None:
             # Text after calls has no place: the API cannot open a message beside their step.
             return []
-        said: list[Said] = []
-        if self._message_id is None:
-            self._message_id = self._new_id("message")
-            said.append(
-                TextBegan(now=now, spare_id=self._new_id("step"), message_id=self._message_id)
-            )
+        said = self._begin_message(now) if self._message_id is None else []
         part = self._part(kind)
         if shown.annotation is not None and not part.pieces:
             # The first delta of a text has no annotations (SPEC 9.3 A).
@@ -224,6 +198,18 @@ class Turn:
         if shown.annotation is not None:
             part.annotations.append(shown.annotation)
         said.append(self._message_event(part, shown))
+        return said
+
+    def _begin_message(self, now: int) -> list[Said]:
+        """The message, and the images that it shows first, each in one piece (SPEC 9.3 G)."""
+        self._message_id = self._new_id("message")
+        said: list[Said] = [
+            TextBegan(now=now, spare_id=self._new_id("step"), message_id=self._message_id)
+        ]
+        for index, file_id in enumerate(self._images):
+            self._parts.append(_Part("image", [file_id]))
+            image = ImageFileContentDelta(index=index, image_file=ImageFile(file_id=file_id))
+            said.append(self._message_delta(image))
         return said
 
     def _part(self, kind: str) -> _Part:
@@ -244,6 +230,9 @@ class Turn:
                 annotations = [replace(shown.annotation, index=len(part.annotations) - 1)]
             text = TextDelta(value=shown.text, annotations=annotations)
             delta = TextContentDelta(index=index, text=text)
+        return self._message_delta(delta)
+
+    def _message_delta(self, delta: ContentDelta) -> Event:
         assert self._message_id is not None, "the message is open"
         body = MessageDeltaBody(content=[delta])
         return Event(
@@ -253,104 +242,38 @@ class Turn:
     # Calls.
 
     def _call(self, fragment: ChunkToolCall, now: int) -> list[Said]:
-        call = self._belongs_to(fragment)
-        if fragment.extra_content is not None:
-            call.extra = fragment.extra_content
-        if fragment.function is not None:
-            if fragment.function.name and not call.name:
-                call.name = fragment.function.name
-            if fragment.function.arguments:
-                self._grow(len(fragment.function.arguments))
-                call.arguments.append(fragment.function.arguments)
-        return self._show(call, now)
+        if fragment.function is not None and fragment.function.arguments:
+            self._grow(len(fragment.function.arguments))
+        return self._show(self._calls.add(fragment), now)
 
-    def _belongs_to(self, fragment: ChunkToolCall) -> _Call:
-        if fragment.id:
-            for call in self._calls:
-                if call.provider_id == fragment.id and not _is_another(call, fragment):
-                    return call
-            return self._add(fragment)
-        if fragment.index is not None:
-            for call in reversed(self._calls):
-                if call.index == fragment.index:
-                    return call
-        is_new = fragment.function is not None and bool(fragment.function.name)
-        if self._calls and not is_new:
-            return self._calls[-1]
-        return self._add(fragment)
-
-    def _add(self, fragment: ChunkToolCall) -> _Call:
-        if len(self._calls) >= limits.MODEL_CALLS:
-            raise TooMuch(f"more than {limits.MODEL_CALLS} tool calls")
-        self._calls.append(
-            _Call(id=self._new_id("call"), index=fragment.index, provider_id=fragment.id)
-        )
-        return self._calls[-1]
-
-    def _show(self, call: _Call, now: int) -> list[Said]:
-        """The live deltas of the first call, once its name is known to be a function's."""
+    def _show(self, call: PartialCall, now: int) -> list[Said]:
+        """The live deltas of the first call, once its name is known."""
         said = self._rest(now)
         if self._message_id is not None and not self._message_ended:
             self._message_ended = True
             said.append(TextEnded(now=now, content=self.content()))
-        if self._live is None and call is self._calls[0] and self._may_show(call):
-            self._live = call
-            self._step_id = self._new_id("step")
-            said.append(CallsBegan(now=now, spare_id=self._step_id))
-            said.append(self._step_event(first_function_delta(0, call.id, call.name)))
-        if call is self._live:
-            fresh = call.arguments[self._shown :]
-            self._shown = len(call.arguments)
-            said += [self._step_event(next_function_delta(0, piece)) for piece in fresh]
+        if self._live is None and call is self._calls.first:
+            self._live = self._watched(call)
+            if self._live is not None:
+                self._step_id = self._new_id("step")
+                said.append(CallsBegan(now=now, spare_id=self._step_id))
+                said.append(self._step_event(self._live.first()))
+        if self._live is not None and call is self._live.call:
+            said += [self._step_event(delta) for delta in self._live.fresh()]
         return said
 
-    def _may_show(self, call: _Call) -> bool:
-        return self._can_show_calls and call.name in self._functions
+    def _watched(self, call: PartialCall) -> LiveCall | None:
+        """How clients watch the turn's first call, if they may."""
+        if self._built_in.get(call.name) == "code_interpreter":
+            return LiveCode(call)
+        if call.name in self._functions and not self._built_in:
+            return LiveFunction(call)
+        return None
 
     def _step_event(self, delta: StepToolCall) -> Event:
         assert self._step_id is not None, "the step is open"
         body = StepDeltaBody(step_details=ToolCallsDetails(tool_calls=[delta]))
         return Event(name="thread.run.step.delta", data=StepDelta(id=self._step_id, delta=body))
-
-    def _calls_made(self) -> list[Call]:
-        calls = [
-            Call(
-                id=call.id,
-                name=call.name,
-                arguments="".join(call.arguments) or NO_ARGUMENTS,
-                extra=call.extra,
-            )
-            for call in self._calls
-        ]
-        made = [one for call in calls for one in self._unwrapped(call)]
-        return made if self._parallel else made[:1]
-
-    def _unwrapped(self, call: Call) -> Iterable[Call]:
-        """The calls inside Azure's parallel wrapper, which must not leak (SPEC 13.14)."""
-        if call.name != toolbox.PARALLEL_WRAPPER or call.name in self._functions:
-            return [call]
-        try:
-            uses = msgspec.json.decode(call.arguments)["tool_uses"]
-            return [
-                Call(
-                    id=self._new_id("call"),
-                    name=str(use["recipient_name"]).removeprefix("functions."),
-                    arguments=msgspec.json.encode(use.get("parameters", {})).decode(),
-                )
-                for use in uses
-            ] or [call]
-        except (msgspec.DecodeError, KeyError, TypeError, AttributeError):
-            return [call]
-
-    def _calls_whole(self) -> bool:
-        """Whether every call's arguments are whole JSON: some providers say `length` after a
-        call that is complete."""
-        for call in self._calls:
-            try:
-                msgspec.json.decode("".join(call.arguments))
-            except msgspec.DecodeError:
-                return False
-        return bool(self._calls)
 
     # Bounds and counts.
 
@@ -374,12 +297,7 @@ class Turn:
         return usage, estimated
 
     def _count(self) -> int:
-        written = sum(tokens.count("".join(part.pieces)) for part in self._parts)
-        called = sum(tokens.count(call.name + "".join(call.arguments)) for call in self._calls)
-        return written + called
-
-
-def _is_another(call: _Call, fragment: ChunkToolCall) -> bool:
-    """Whether a fragment begins another call although the id is this one's."""
-    has_name = fragment.function is not None and bool(fragment.function.name)
-    return has_name and None not in (call.index, fragment.index) and call.index != fragment.index
+        written = sum(
+            tokens.count("".join(part.pieces)) for part in self._parts if part.kind != "image"
+        )
+        return written + self._calls.count_tokens()

@@ -3,14 +3,15 @@
 One draft lives for one `apply`. Its methods are the small verbs that `run.py` speaks in.
 """
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
 from msgspec.structs import replace
 
 from understudy.machine import message as messages
 from understudy.machine.happenings import Happening, Interrupted, Move, Next, State, Write
-from understudy.machine.introduce import introduction, without_content
-from understudy.machine.private import NO_USAGE, Call, StepPrivate
+from understudy.machine.introduce import images_of, introduction, output_deltas, without_content
+from understudy.machine.private import NO_USAGE, Call, SandboxFile, StepPrivate
 from understudy.wire.base import Wire
 from understudy.wire.events import Event
 from understudy.wire.messages import (
@@ -166,7 +167,7 @@ class Draft:
             completed_at=None,
             role="assistant",
             content=[],
-            attachments=[],
+            attachments=[messages.code_attachment(one.file_id) for one in self.private.written],
             metadata={},
         )
         self._announce("thread.message.created", self.message)
@@ -179,6 +180,8 @@ class Draft:
         self.message = replace(
             self.message, status="completed", completed_at=self.now, content=content
         )
+        # What code made is in this message now. One that was cut short is written again.
+        self.private = replace(self.private, drawn=[], written=[])
         self._announce("thread.message.completed", self.message)
         self._put_message()
         self.message = None
@@ -220,19 +223,39 @@ class Draft:
         self._open_step(ToolCallsDetails(tool_calls=[]), calls)
 
     def begin_call(self, call: Call, type: str) -> None:
-        """The step of one built-in call, introduced whole."""
-        self.open_tool_step([call])
+        """The step of one built-in call, introduced whole, unless clients watched it begin."""
+        opened = self.step is None
+        if opened:
+            self.open_tool_step([call])
+        self.step_private = StepPrivate(turn=self.private.turn, calls=[call])
         deltas, record = introduction([call], {call.name: type})
-        self._announce_deltas(deltas)
+        if opened:
+            self._announce_deltas(deltas)
         self._set_calls(record)
 
-    def answer_call(self, answer: StepToolCall) -> None:
+    def answer_call(
+        self, answer: StepToolCall, shown_logs: str, files: Sequence[SandboxFile]
+    ) -> None:
         """A built-in call is answered: its step is complete, it is pending no more."""
         assert self.step is not None and self.step_private is not None, "a call's step is open"
         done = {call.id for call in self.step_private.calls}
         self.set_pending([call for call in self.private.pending if call.id not in done])
+        self._announce_deltas(output_deltas(answer, shown_logs))
+        self.step_private = replace(self.step_private, files=list(files))
+        self._keep_for_message(answer, files)
         self._set_calls([answer])
         self.close_step("completed")
+
+    def _keep_for_message(self, answer: StepToolCall, files: Sequence[SandboxFile]) -> None:
+        """What code drew and wrote waits for the next message; a file that was written again is
+        there once."""
+        again = {one.path for one in files}
+        written = [one for one in self.private.written if one.path not in again]
+        self.private = replace(
+            self.private,
+            drawn=[*self.private.drawn, *images_of(answer)],
+            written=[*written, *files],
+        )
 
     def open_functions(self, calls: list[Call], errors: dict[str, str]) -> None:
         """The one step of all function calls of a turn, with the answers that are ours."""

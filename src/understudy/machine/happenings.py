@@ -1,8 +1,9 @@
 """What can happen to a run, what the driver does next, and what a move consists of."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from understudy.machine.private import Call, RunPrivate, StepPrivate
+from understudy.machine.private import Call, RunPrivate, SandboxFile, StepPrivate
 from understudy.wire.base import Wire
 from understudy.wire.events import Event
 from understudy.wire.messages import Content, Message
@@ -81,9 +82,15 @@ class ModelFailed(Interrupted):
 
 @dataclass(frozen=True, kw_only=True)
 class ToolRan(Happening):
-    """A built-in tool answered; `call` is the step's final record of it."""
+    """A built-in tool answered; `call` is the step's final record of it.
+
+    `shown_logs` is the start of its logs that clients saw while it ran; `files` are those that
+    its code wrote.
+    """
 
     call: StepToolCall
+    shown_logs: str = ""
+    files: Sequence[SandboxFile] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,16 +1,20 @@
 """How a tool call that was not streamed live is told: its deltas, and its record in the step."""
 
-import msgspec
 from msgspec import UNSET
 from msgspec.structs import replace
 
+from understudy.machine.code_input import code_of
 from understudy.machine.private import Call
+from understudy.wire.base import given
 from understudy.wire.steps import (
     CodeInterpreterCall,
     CodeInterpreterInput,
+    CodeOutput,
     FileSearchCall,
     FileSearchCallDetails,
     FunctionCallDetails,
+    ImageOutput,
+    LogsOutput,
     Step,
     StepFunctionCall,
     StepToolCall,
@@ -67,6 +71,47 @@ def next_function_delta(index: int, arguments: str) -> StepFunctionCall:
     return StepFunctionCall(index=index, function=FunctionCallDetails(arguments=arguments))
 
 
+def first_code_delta(index: int, call_id: str) -> CodeInterpreterCall:
+    """What introduces a code call; `outputs` is there from the start (SPEC 9.4, 6)."""
+    details = CodeInterpreterInput(input="", outputs=[])
+    return CodeInterpreterCall(index=index, id=call_id, code_interpreter=details)
+
+
+def next_code_delta(index: int, code: str) -> CodeInterpreterCall:
+    """What adds to the code."""
+    return CodeInterpreterCall(index=index, code_interpreter=CodeInterpreterInput(input=code))
+
+
+def logs_delta(logs: str) -> CodeInterpreterCall:
+    """What adds to the logs of a code call, which are its first output."""
+    return _output_delta(LogsOutput(index=0, logs=logs))
+
+
+def output_deltas(call: StepToolCall, shown_logs: str) -> list[StepToolCall]:
+    """What tells of a code call's outputs, as far as they were not shown while it ran."""
+    outputs = call.code_interpreter.outputs if isinstance(call, CodeInterpreterCall) else UNSET
+    deltas: list[StepToolCall] = []
+    for index, output in enumerate(given(outputs, [])):
+        match output:
+            case LogsOutput():
+                assert index == 0 and output.logs.startswith(shown_logs), "logs only grow"
+                rest = output.logs[len(shown_logs) :]
+                deltas += [logs_delta(rest)] if rest else []
+            case ImageOutput():
+                deltas.append(_output_delta(replace(output, index=index)))
+    return deltas
+
+
+def images_of(call: StepToolCall) -> list[str]:
+    """The ids of the images that a code call made."""
+    outputs = call.code_interpreter.outputs if isinstance(call, CodeInterpreterCall) else UNSET
+    return [one.image.file_id for one in given(outputs, []) if isinstance(one, ImageOutput)]
+
+
+def _output_delta(output: CodeOutput) -> CodeInterpreterCall:
+    return CodeInterpreterCall(index=0, code_interpreter=CodeInterpreterInput(outputs=[output]))
+
+
 def without_content(step: Step) -> Step:
     """The step as clients see it who did not ask for the text of search results."""
     details = step.step_details
@@ -83,16 +128,6 @@ def _without_content(call: StepToolCall) -> StepToolCall:
     return replace(call, file_search=replace(call.file_search, results=results))
 
 
-def code_of(arguments: str) -> str:
-    """The code in a call's arguments; arguments that are no such JSON are taken as code."""
-    try:
-        decoded = msgspec.json.decode(arguments)
-    except (msgspec.DecodeError, ValueError):
-        return arguments
-    code = decoded.get("code") if isinstance(decoded, dict) else None
-    return code if isinstance(code, str) else arguments
-
-
 def _function_deltas(index: int, call: Call) -> list[StepToolCall]:
     deltas: list[StepToolCall] = [first_function_delta(index, call.id, call.name)]
     if call.arguments:
@@ -101,9 +136,4 @@ def _function_deltas(index: int, call: Call) -> list[StepToolCall]:
 
 
 def _code_deltas(index: int, call: Call) -> list[StepToolCall]:
-    first = CodeInterpreterInput(input="", outputs=[])
-    whole = CodeInterpreterInput(input=code_of(call.arguments))
-    return [
-        CodeInterpreterCall(index=index, id=call.id, code_interpreter=first),
-        CodeInterpreterCall(index=index, code_interpreter=whole),
-    ]
+    return [first_code_delta(index, call.id), next_code_delta(index, code_of(call.arguments))]

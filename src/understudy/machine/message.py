@@ -4,6 +4,7 @@ from understudy.machine import tokens
 from understudy.machine.private import MessagePrivate
 from understudy.wire.base import given
 from understudy.wire.messages import (
+    Attachment,
     Content,
     ContentInput,
     CreateMessage,
@@ -13,6 +14,7 @@ from understudy.wire.messages import (
     TextInput,
     TextValue,
 )
+from understudy.wire.tools import AttachmentCodeInterpreter
 
 
 def user_message(body: CreateMessage, *, id: str, thread_id: str, now: int) -> Message:
@@ -42,6 +44,11 @@ def user_message(body: CreateMessage, *, id: str, thread_id: str, now: int) -> M
 def text_content(value: str) -> TextContent:
     """A text part without annotations."""
     return TextContent(text=TextValue(value=value, annotations=[]))
+
+
+def code_attachment(file_id: str) -> Attachment:
+    """A file that code wrote, attached to the message that follows."""
+    return Attachment(file_id=file_id, tools=[AttachmentCodeInterpreter()])
 
 
 def _content(part: ContentInput) -> Content:

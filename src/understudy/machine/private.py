@@ -18,6 +18,13 @@ class Call(Wire, frozen=True, kw_only=True):
     extra: dict[str, Any] | None = None
 
 
+class SandboxFile(Wire, frozen=True, kw_only=True):
+    """A file that code wrote: where it lay, below /mnt/data, and the file object of its bytes."""
+
+    path: str
+    file_id: str
+
+
 class MessagePrivate(Wire, frozen=True, kw_only=True):
     """With a message: its size in tokens, counted once, and the turn that wrote it."""
 
@@ -27,10 +34,12 @@ class MessagePrivate(Wire, frozen=True, kw_only=True):
 
 class StepPrivate(Wire, frozen=True, kw_only=True):
     """With a step: its turn, so that the steps of one turn become one provider message again,
-    and each call as the provider made it (call id → name and extra content)."""
+    and each call as the provider made it (call id → name and extra content). `files` are those
+    that its code wrote."""
 
     turn: int
     calls: list[Call] = []
+    files: list[SandboxFile] = []
 
 
 class RunPrivate(Wire, frozen=True, kw_only=True):
@@ -40,7 +49,8 @@ class RunPrivate(Wire, frozen=True, kw_only=True):
     their sums; `turn_usage` is the last turn's usage until a step that closes takes it;
     `pending` are the calls of the last turn that are not answered; `fixed_tokens` is the
     size of instructions and tools, counted once; `open_step` and `open_message` are ids;
-    `include_content` says that the client wants the text of search results in its events.
+    `include_content` says that the client wants the text of search results in its events;
+    `drawn` are the images (file ids) and `written` the files of code that no message has yet.
     """
 
     turn: int = 0
@@ -54,6 +64,8 @@ class RunPrivate(Wire, frozen=True, kw_only=True):
     estimated: bool = False
     lost_calls: int = 0
     include_content: bool = False
+    drawn: list[str] = []
+    written: list[SandboxFile] = []
 
 
 class BlobRef(Wire, frozen=True, kw_only=True):
@@ -64,9 +76,11 @@ class BlobRef(Wire, frozen=True, kw_only=True):
 
 
 class FilePrivate(Wire, frozen=True, kw_only=True):
-    """With a file: its bytes, blob after blob. An upload's parts become its file's blobs."""
+    """With a file: its bytes, blob after blob. An upload's parts become its file's blobs. Of a
+    file that code wrote, `path` is where it lay below /mnt/data."""
 
     blobs: list[BlobRef] = []
+    path: str | None = None
 
 
 class ThreadPrivate(Wire, frozen=True, kw_only=True):

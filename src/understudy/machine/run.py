@@ -193,7 +193,7 @@ def _model_failed(draft: Draft, happening: ModelFailed) -> Next:
 
 
 def _tool_ran(draft: Draft, happening: ToolRan) -> Next:
-    draft.answer_call(happening.call)
+    draft.answer_call(happening.call, happening.shown_logs, happening.files)
     return _go_on(draft)
 
 

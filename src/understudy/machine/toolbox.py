@@ -8,6 +8,7 @@ import msgspec
 from msgspec import UNSET
 
 from understudy import limits
+from understudy.machine.file_paths import FOLDER
 from understudy.wire.chat import ChatFunction, ChatTool
 from understudy.wire.tools import (
     ChooseFunction,
@@ -42,7 +43,11 @@ _QUERY = {
     "required": ["queries"],
 }
 _RUNS_CODE = (
-    "Runs Python in a sandbox that keeps its state within the thread. Files are under /mnt/data."
+    "Runs Python in a sandbox without network and returns what it prints, the value of its last "
+    "expression and its errors. Variables and files are kept from call to call. The user's files "
+    "are under {folder}, and so is what you write for the user. A matplotlib figure that is shown "
+    "with plt.show() is shown to the user. Link a file that you wrote in your answer, for example "
+    "[the table](sandbox:{folder}/table.csv): only then can the user download it from there."
 )
 _SEARCHES = (
     "Searches the files that the user made available and returns the passages that fit best. Use "
@@ -79,8 +84,11 @@ def built_in(tools: list[Tool]) -> dict[str, str]:
     return names
 
 
-def offered(tools: list[Tool], *, searchable: Searchable | None) -> list[ChatTool]:
-    """What the provider is offered; file_search only where there is something to search."""
+def offered(
+    tools: list[Tool], *, searchable: Searchable | None, in_sandbox: Sequence[str] = ()
+) -> list[ChatTool]:
+    """What the provider is offered; file_search only where there is something to search.
+    `in_sandbox` are the paths of files that code can read, below /mnt/data."""
     names = {type: name for name, type in built_in(tools).items()}
     result = []
     for tool in tools:
@@ -88,7 +96,8 @@ def offered(tools: list[Tool], *, searchable: Searchable | None) -> list[ChatToo
             case FunctionTool():
                 result.append(ChatTool(function=_function(tool.function)))
             case CodeInterpreterTool():
-                result.append(_built_in_tool(names["code_interpreter"], _RUNS_CODE, _CODE))
+                said = _RUNS_CODE.format(folder=FOLDER) + sandbox_listing(in_sandbox)
+                result.append(_built_in_tool(names["code_interpreter"], said, _CODE))
             case FileSearchTool():
                 if searchable is not None:
                     said = _SEARCHES.format(queries=limits.SEARCH_QUERIES) + listing(searchable)
@@ -113,6 +122,18 @@ def listing(searchable: Searchable) -> str:
         return ""
     names = [_one_line(name) for name in searchable.names[: limits.SEARCH_FILE_NAMES]]
     more = max(searchable.total, len(searchable.names)) - len(names)
+    rest = [f"and {more} more"] if more > 0 else []
+    return " The files: " + ", ".join([*names, *rest]) + "."
+
+
+def sandbox_listing(paths: Sequence[str]) -> str:
+    """The files that code can read, for the tool's description. Their names are quoted: code
+    needs each exactly as it is."""
+    if not paths:
+        return ""
+    shown = paths[: limits.CODE_FILE_NAMES]
+    names = [msgspec.json.encode(f"{FOLDER}/{path}").decode() for path in shown]
+    more = len(paths) - len(names)
     rest = [f"and {more} more"] if more > 0 else []
     return " The files: " + ", ".join([*names, *rest]) + "."
 

@@ -13,7 +13,7 @@ import msgspec
 from msgspec import UNSET
 
 from understudy import limits
-from understudy.machine import citations, file_search, tokens, toolbox
+from understudy.machine import citations, code_output, file_search, tokens, toolbox
 from understudy.machine.private import Call, MessagePrivate, RunPrivate, StepPrivate
 from understudy.wire.chat import (
     ChatFunctionCall,
@@ -36,7 +36,6 @@ from understudy.wire.runs import Run
 from understudy.wire.steps import (
     CodeInterpreterCall,
     FileSearchCall,
-    LogsOutput,
     MessageCreationDetails,
     Step,
     StepFunctionCall,
@@ -64,13 +63,14 @@ class Done:
 
 @dataclass(frozen=True)
 class Files:
-    """What the transcript says of files: names by id, images as data URLs by id, and what
-    file_search reaches, if anything."""
+    """What the transcript says of files: names by id, images as data URLs by id, what
+    file_search reaches, if anything, and what code can read."""
 
     names: Mapping[str, str] = field(default_factory=dict)
     images: Mapping[str, str] = field(default_factory=dict)
     unsent_images: Mapping[str, str] = field(default_factory=dict)  # Id → why not.
     searchable: toolbox.Searchable | None = None
+    in_sandbox: Sequence[str] = ()  # Paths below /mnt/data.
 
 
 class Window:
@@ -209,9 +209,7 @@ def _answer(record: StepToolCall, numbers: Mapping[str, int]) -> str:
             output = record.function.output
             return output if isinstance(output, str) else ""
         case CodeInterpreterCall():
-            outputs = record.code_interpreter.outputs
-            logs = [one.logs for one in outputs or [] if isinstance(one, LogsOutput)]
-            return "".join(logs) or "(no output)"
+            return code_output.read_by_model(record)
         case FileSearchCall():
             return file_search.read_by_model(record, numbers[str(record.id)])
 
@@ -265,18 +263,18 @@ def chat_request(
         reasoning_effort=run.reasoning_effort or UNSET,
         max_completion_tokens=UNSET if left is None else left,
     )
-    return _with_tools(request, run, files.searchable, is_first_turn=private.turn == 0)
+    return _with_tools(request, run, files, is_first_turn=private.turn == 0)
 
 
 def _with_tools(
-    request: ChatRequest, run: Run, searchable: toolbox.Searchable | None, *, is_first_turn: bool
+    request: ChatRequest, run: Run, files: Files, *, is_first_turn: bool
 ) -> ChatRequest:
     """tool_choice none offers nothing; a forced choice holds for the first turn only, or the
     loop would never end (SPEC 13.13). A file_search without files cannot be forced."""
-    offered = toolbox.offered(run.tools, searchable=searchable)
+    offered = toolbox.offered(run.tools, searchable=files.searchable, in_sandbox=files.in_sandbox)
     if not offered or run.tool_choice == "none":
         return request
-    is_absent = isinstance(run.tool_choice, ChooseFileSearch) and searchable is None
+    is_absent = isinstance(run.tool_choice, ChooseFileSearch) and files.searchable is None
     is_forced = is_first_turn and run.tool_choice != "auto" and not is_absent
     return msgspec.structs.replace(
         request,
