@@ -33,6 +33,7 @@ from understudy.engine.worker import Worker
 from understudy.machine import tokens
 from understudy.model import Model, ModelError, open_model
 from understudy.model.rehearsal_server import running_rehearsal
+from understudy.sandbox.off import Off
 from understudy.search import EmbedderError, hub
 from understudy.search.child import Readers
 from understudy.search.choice import Embedders, at_provider
@@ -144,6 +145,7 @@ async def opened_app(
             readers=readers,
             index=Index(store),
             reranker=reranker,
+            sandbox=Off("The sandbox is not set up yet.", "Answer with functions until it is."),
             log=log,
             worker=worker,
             boot_id=boot_id,

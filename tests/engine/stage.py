@@ -28,6 +28,8 @@ from understudy.engine.log import Log
 from understudy.engine.worker import Worker
 from understudy.model import Model
 from understudy.model.rehearsal_model import RehearsalModel
+from understudy.sandbox import Sandbox
+from understudy.sandbox.off import Off
 from understudy.search.child import Readers
 from understudy.search.choice import Embedders
 from understudy.settings import Settings
@@ -233,11 +235,13 @@ async def opened_stage(
     is_alone: bool = True,
     bell: Bell | None = None,
     works: bool = True,
+    sandbox: Sandbox | None = None,
     **settings: Any,
 ) -> AsyncIterator[Stage]:
     """An App whose worker works, until the end of the block; then it drains."""
     clock = clock or Clock()
-    app = make_app(store, clock, runs_at_once, is_alone, bell or LocalBell(), settings)
+    bell = bell or LocalBell()
+    app = make_app(store, clock, runs_at_once, is_alone, bell, settings, sandbox)
     assert isinstance(app.model, Overheard)
     await ensure_key(store, app.world, KEY)
     async with AsyncExitStack() as stack:
@@ -257,6 +261,7 @@ def make_app(
     is_alone: bool = True,
     bell: Bell | None = None,
     settings: Json | None = None,
+    sandbox: Sandbox | None = None,
 ) -> App:
     """An App that nobody started yet."""
     world = clock.world
@@ -274,6 +279,7 @@ def make_app(
         readers=Readers(2),
         index=Index(store),
         reranker=None,
+        sandbox=sandbox or Off("Tests have no sandbox.", "Give them one."),
         log=Log(store, bell, world),
         worker=Worker(boot_id, runs_at_once=runs_at_once, is_alone=is_alone),
         boot_id=boot_id,

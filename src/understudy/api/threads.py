@@ -95,7 +95,8 @@ async def delete_thread(call: Call, thread_id: str) -> Deleted:
     """Delete a thread with its messages, runs and steps.
 
     A run that is active is stopped at once, and an open stream of it ends with an error event.
-    Vector stores that were made for the thread go with it, unless something else names them.
+    Vector stores that were made for the thread go with it, unless something else names them, and
+    so do the variables and files of its code.
     """
     app = call.app
     active = await app.store.active_run(thread_id)
@@ -119,6 +120,7 @@ async def delete_thread(call: Call, thread_id: str) -> Deleted:
         app.worker.interrupt(active.id, "deleted")
         app.bell.ring(f"run:{active.id}")
     app.bell.ring("jobs")
+    await app.sandbox.forget(thread_id)
     return Deleted(id=thread_id, object="thread.deleted")
 
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from understudy.bell import Bell
 from understudy.blobs import Blobs
 from understudy.model import Model
+from understudy.sandbox import Sandbox
 from understudy.search.child import Readers
 from understudy.search.choice import Embedders
 from understudy.search.rerank import Reranker
@@ -33,6 +34,7 @@ class App:
     readers: Readers
     index: "Index"
     reranker: Reranker | None
+    sandbox: Sandbox
     log: "Log"
     worker: "Worker"
     boot_id: str

@@ -8,7 +8,6 @@ from collections.abc import AsyncGenerator
 from typing import TYPE_CHECKING
 
 from understudy import limits
-from understudy.engine import frames
 from understudy.machine.annotations import Annotations
 from understudy.machine.calls import TooMuch
 from understudy.machine.citations import Citations
@@ -165,15 +164,14 @@ async def _say(driver: Driver, said: list[Said]) -> None:
 
 def _show(driver: Driver) -> None:
     """The deltas up to the next happening."""
-    deltas: list[bytes] = []
+    deltas: list[Event] = []
     for one in driver.unsaid:
         if not isinstance(one, Event):
             break
-        deltas.append(frames.frame(one))
+        deltas.append(one)
     del driver.unsaid[: len(deltas)]
     if deltas:
-        driver.live.show_deltas(deltas)
-        driver.app.log.save_soon(driver.live, driver.lease)
+        driver.show(deltas)
 
 
 def _learn(driver: Driver, error: ModelError) -> None:

@@ -8,16 +8,19 @@ lease changes nothing. `Interrupted` ends any wait inside a turn; commits are fi
 
 import asyncio
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import structlog
 
 from understudy import limits
-from understudy.engine import call, file_search, history, record
+from understudy.engine import call, file_search, files, frames, history, record, sandbox_files
+from understudy.engine.answer import Answer, ToolOff
 from understudy.engine.app import App
 from understudy.engine.lease import Interrupted, Lease, whole
 from understudy.engine.log import LiveLog
-from understudy.engine.tools import TOOLS, ToolOff
+from understudy.engine.sandbox_files import Mount
+from understudy.engine.tools import TOOLS
 from understudy.errors import ApiError
 from understudy.machine import toolbox
 from understudy.machine.deltas import Said, Turn
@@ -41,7 +44,7 @@ from understudy.machine.happenings import (
 from understudy.machine.run import ACTIVE, apply
 from understudy.model import SORRY
 from understudy.store import Conflict, Statement, Unavailable, changes, index_changes
-from understudy.wire.events import STREAM_ENDS
+from understudy.wire.events import STREAM_ENDS, Event
 from understudy.wire.messages import Content
 from understudy.wire.runs import Usage
 from understudy.wire.steps import Step
@@ -75,10 +78,13 @@ class Driver:
         self.attempts: dict[str, int] = {}  # Journal key → attempts made before this lease.
         self.is_journalled = start is not None
         self.ending: list[Statement] = []  # Journal lines that the next commit takes along.
+        self.made: Answer | None = None  # What the next commit has to store of a tool's answer.
+        self.promised: set[str] = set()  # Keys of blobs that no commit has kept yet.
         self.turn: Turn | None = None  # The model turn being heard.
         self.unsaid: list[Said] = []  # What it said, as far as it is not shown or committed.
         self._state = start.state if start else None
         self._reach: tuple[file_search.Reach | None] | None = None  # Once it is known.
+        self._mounts: list[Mount] | None = None  # The same.
 
     @property
     def state(self) -> State:
@@ -97,6 +103,15 @@ class Driver:
             error = ApiError.thread_deleted() if deleted else ApiError.unavailable()
         finally:
             self.app.log.close(self.live, error)
+            await self._let_go()
+
+    async def _let_go(self) -> None:
+        """What was written and not committed goes; so does the session of a deleted thread, which
+        may have begun just then."""
+        for key in self.promised:
+            await files.hurry(self.app, key)
+        if self.lease.reason == "deleted" and self._state is not None:
+            await self.app.sandbox.forget(self.state.run.thread_id)
 
     async def _run(self) -> None:
         was_leased = self.lease.job.was_leased and not self.is_journalled
@@ -179,6 +194,7 @@ class Driver:
                     self.lease.project,
                     move.state,
                     reach,
+                    await self.mounts() if sandbox_files.has_code(move.state.run) else None,
                     context_tokens=self._window(move.state),
                 )
                 return await call.make(self, pending, question)
@@ -194,6 +210,12 @@ class Driver:
         if self._reach is None:
             self._reach = (await file_search.reach(self.app, self.lease.project, state.run),)
         return self._reach[0]
+
+    async def mounts(self, *, fresh: bool = False) -> list[Mount]:
+        """What code finds under /mnt/data, looked up again after each call of it."""
+        if self._mounts is None or fresh:
+            self._mounts = await sandbox_files.mounts(self.app, self.lease.project, self.state)
+        return self._mounts
 
     async def _prepare(self, reach: file_search.Reach, pending: Move | None) -> Move | None:
         """Before a run's first turn: its stores count as used, and files that the thread just got
@@ -219,12 +241,22 @@ class Driver:
                 answer = await run_call(self, next.call)
         except ToolOff as off:
             return self.apply(ToolFailed(now=self.now, message=str(off)))
-        return self.apply(ToolRan(now=self.now, call=answer, spare_id=self.new_id("step")))
+        self.made = answer
+        return self.apply(
+            ToolRan(
+                now=self.now,
+                call=answer.call,
+                shown_logs=answer.shown_logs,
+                files=answer.files,
+                spare_id=self.new_id("step"),
+            )
+        )
 
     # What ends a lease early.
 
     async def _interrupted(self, stop: Exception) -> None:
         """Cancel and deadline end the run; anything else leaves it to its next driver."""
+        self.made = None
         reason = await self._reason(stop)
         if reason == "drain":
             await self._hand_over()
@@ -268,6 +300,7 @@ class Driver:
         """A bug of ours, or a store that is away: the run fails rather than stay stuck, unless
         even that cannot be written; then the lease runs out and the run is taken over."""
         _log.error("run crashed", run_id=self.lease.id, exc_info=bug)
+        self.made = None
         try:
             if self.state.run.status != "in_progress":
                 raise Stopped
@@ -279,7 +312,12 @@ class Driver:
         except Exception as second:
             raise Stopped from second
 
-    # Committing.
+    # Showing and committing.
+
+    def show(self, deltas: Sequence[Event]) -> None:
+        """Clients see these at once; they are saved soon."""
+        self.live.show_deltas([frames.frame(delta) for delta in deltas])
+        self.app.log.save_soon(self.live, self.lease)
 
     def apply(self, happening: Happening) -> Move:
         """The machine's answer, from the committed state."""
@@ -298,7 +336,8 @@ class Driver:
         async with self.live.saving:
             with self.live.unsaved() as unsaved:
                 events, shown = self.app.log.append(self.live, unsaved, move.events if move else ())
-                statements = [self._hold(cancelled_ok), *events, *self.ending, *more]
+                stored = self.made.statements if self.made else ()
+                statements = [self._hold(cancelled_ok), *events, *self.ending, *stored, *more]
                 if move is not None:
                     move = await self._write(move, statements)
                     if move.state.private.turn != self.state.private.turn:
@@ -307,9 +346,17 @@ class Driver:
                 elif len(statements) > 1:
                     await self._store(statements)
             self.ending.clear()
+            self._made_true()
             if move is not None and shown:
                 ends = any(event.name in STREAM_ENDS for event in move.events)
                 self.live.show(shown, ends=ends)
+
+    def _made_true(self) -> None:
+        """A tool's answer is committed, with all that it stored."""
+        if self.made is not None:
+            self.made.committed()
+            self.promised.difference_update(self.made.keys)
+            self.made = self._mounts = None
 
     async def _write(self, move: Move, statements: list[Statement]) -> Move:
         """Commit a move; a client's metadata edit in between is kept and the commit repeated."""

@@ -80,11 +80,18 @@ async def content(
 async def promised(app: App, project: str) -> AsyncIterator[str]:
     """A key to put bytes under. They go again unless a commit within has `kept` it."""
     key = app.world.new_id("blob")
-    await app.store.commit(_blob_job(key, project, app.world.now() + limits.BLOB_CLAIM_S))
+    await promise(app, project, [key])
     try:
         yield key
     finally:
-        await _hurry(app, key)
+        await hurry(app, key)
+
+
+async def promise(app: App, project: str, keys: Sequence[str]) -> None:
+    """From now on bytes may be put under these new keys. Whoever does it commits that they are
+    `kept`, or calls `hurry` when that will not happen."""
+    due_at = app.world.now() + limits.BLOB_CLAIM_S
+    await app.store.commit(*(_blob_job(key, project, due_at) for key in keys))
 
 
 def kept(key: str) -> Statement:
@@ -92,7 +99,7 @@ def kept(key: str) -> Statement:
     return changes.delete_job(key, fence=0)
 
 
-async def _hurry(app: App, key: str) -> None:
+async def hurry(app: App, key: str) -> None:
     """Carry a promise out now, if it is still there."""
     try:
         if await app.store.job(key) is not None:
@@ -123,6 +130,20 @@ def _job(id: str, kind: str, project: str, due_at: float) -> Statement:
 
 
 # Changes.
+
+
+def creation(file: File, private: FilePrivate, project: str, at: float) -> tuple[Statement, ...]:
+    """A new file that the server itself made; `at` has the sub-second part that orders lists."""
+    stored = changes.insert_object(
+        "file",
+        id=file.id,
+        project=project,
+        parent=None,
+        created_at=at,
+        body=msgspec.json.encode(file),
+        private=msgspec.json.encode(private),
+    )
+    return (stored, *(kept(blob.key) for blob in private.blobs))
 
 
 def expiry(file: File, project: str) -> tuple[Statement, ...]:

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 
 import msgspec
 
-from understudy.engine import file_search, images
+from understudy.engine import file_search, images, sandbox_files
 from understudy.engine.app import App
 from understudy.engine.file_search import Reach
 from understudy.engine.record import decoded, private_of
+from understudy.engine.sandbox_files import Mount
 from understudy.machine import citations, tokens, toolbox, transcript
 from understudy.machine.citations import Sources
 from understudy.machine.happenings import State
@@ -49,12 +50,14 @@ async def next_question(
     project: str,
     state: State,
     reach: Reach | None,
+    mounts: Sequence[Mount] | None,
     *,
     context_tokens: int | None = None,
 ) -> Question:
     """The next turn's request. Raises NoBudget.
 
-    `reach` is what the run may search; `context_tokens` is the model's window where the provider
+    `reach` is what the run may search, `mounts` what its code finds, if it can run any;
+    `context_tokens` is the model's window where the provider
     named it.
     """
     run, private = state.run, state.private
@@ -65,7 +68,8 @@ async def next_question(
         _done(app, project, state), file_search.searchable(app, project, reach)
     )
     own = transcript.own_turns(await _messages(app, project, done), done)
-    own_tokens = transcript.own_tokens(own, done) + _size(searchable)
+    in_sandbox = [mount.path for mount in mounts or ()]
+    own_tokens = transcript.own_tokens(own, done) + _size(searchable, in_sandbox)
     window_tokens = context_tokens or context_tokens_of(app.settings, run.model)
     budget = transcript.prompt_budget(run, private, own_tokens, window_tokens)
     window = Window(budget=budget, last=transcript.last_messages(run))
@@ -83,18 +87,21 @@ async def next_question(
         images=urls,
         unsent_images=unsent,
         searchable=searchable,
+        in_sandbox=in_sandbox,
     )
     request = transcript.chat_request(
         run, private, history=history, own=own, files=files, model=model
     )
     size = budget - window.budget + private.fixed_tokens + own_tokens
     sources = None if reach is None else citations.sources(one.step for one in done)
-    return Question(request, size, sources)
+    links = None if mounts is None else sandbox_files.links(mounts)
+    return Question(request, size, sources, links)
 
 
-def _size(searchable: toolbox.Searchable | None) -> int:
-    """The size of the file names; that of the tool itself is among the run's fixed tokens."""
-    return 0 if searchable is None else tokens.count(toolbox.listing(searchable))
+def _size(searchable: toolbox.Searchable | None, in_sandbox: Sequence[str]) -> int:
+    """The size of the file names; that of the tools themselves is among the run's fixed tokens."""
+    names = "" if searchable is None else toolbox.listing(searchable)
+    return tokens.count(names) + tokens.count(toolbox.sandbox_listing(in_sandbox))
 
 
 async def _done(app: App, project: str, state: State) -> list[Done]:

@@ -3,35 +3,25 @@
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
-from understudy.engine import file_search
+from understudy.engine import code_interpreter, file_search
+from understudy.engine.answer import Answer, ToolOff
 from understudy.machine.private import Call
 from understudy.search import EmbedderError
-from understudy.wire.steps import StepToolCall
 
 if TYPE_CHECKING:
     from understudy.engine.drive import Driver
 
-# (driver, call) → the step's final record of the call.
-RunCall = Callable[["Driver", Call], Awaitable[StepToolCall]]
+# (driver, call) → the answer to the call. Raises ToolOff.
+RunCall = Callable[["Driver", Call], Awaitable[Answer]]
 
 
-class ToolOff(Exception):
-    """The tool cannot work on this server; the text says why and what to do."""
-
-
-async def _code_interpreter(driver: "Driver", call: Call) -> StepToolCall:
-    raise ToolOff(
-        "code_interpreter is off on this server: it has no sandbox yet. "
-        "Remove the tool from the assistant, or answer with functions."
-    )
-
-
-async def _file_search(driver: "Driver", call: Call) -> StepToolCall:
+async def _file_search(driver: "Driver", call: Call) -> Answer:
     try:
         within = await driver.reach(driver.state)
-        return await file_search.search(
+        found = await file_search.search(
             driver.app, driver.lease.project, driver.state.run, call, within
         )
+        return Answer(call=found)
     except EmbedderError as error:
         raise ToolOff(error.message) from error
     except file_search.StoreExpired as expired:
@@ -39,6 +29,6 @@ async def _file_search(driver: "Driver", call: Call) -> StepToolCall:
 
 
 TOOLS: dict[str, RunCall] = {
-    "code_interpreter": _code_interpreter,
+    "code_interpreter": code_interpreter.run_code,
     "file_search": _file_search,
 }

@@ -23,15 +23,25 @@ class Shown:
 class Cites(Protocol):
     """What turns a model's pieces into what may be shown of them."""
 
-    def feed(self, piece: str) -> list[Shown]: ...
-    def finish(self) -> list[Shown]: ...
+    def feed(self, piece: str) -> list[Shown]:
+        """What may be shown now."""
+        ...
+
+    def finish(self) -> list[Shown]:
+        """What was held back."""
+        ...
 
 
 class Links(Protocol):
     """What annotates links in text that is about to be shown."""
 
-    def feed(self, shown: Shown) -> list[Shown]: ...
-    def finish(self) -> list[Shown]: ...
+    def feed(self, shown: Shown) -> list[Shown]:
+        """What may be shown now."""
+        ...
+
+    def finish(self) -> list[Shown]:
+        """What was held back."""
+        ...
 
 
 class Annotations:
