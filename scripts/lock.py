@@ -1,6 +1,6 @@
 """Pins every dependency with its hashes, and checks that the pins fit pyproject.toml.
 
-    .venv/bin/python scripts/lock.py              write requirements/*.txt, keeping pins that fit
+    .venv/bin/python scripts/lock.py              write the lists anew, keeping pins that fit
     .venv/bin/python scripts/lock.py --upgrade    the same, with the newest versions
     .venv/bin/python scripts/lock.py --check      fail when a list is out of step (no network)
 
@@ -14,48 +14,69 @@ import subprocess
 import sys
 import tempfile
 import tomllib
+from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-LISTS = ("run", "dev")
+SANDBOX = ROOT / "src" / "understudy" / "sandbox"
 
 _PIN = re.compile(r"^[a-z0-9-]+==[^\s;\\]+(?: ; [^\\]+?)?(?: \\)?$")
 _HASH = re.compile(r"^    --hash=sha256:[0-9a-f]{64}(?: \\)?$")
+_SANDBOX_PYTHON = "python>=3.10"  # The sandbox may run on an older Python than the server.
+
+
+@dataclass(frozen=True)
+class Pins:
+    """A list: where it is, and what it must hold. The first line of `declared` is the oldest
+    Python. What is in `beside`, another list, is not said again."""
+
+    path: Path
+    declared: list[str]
+    beside: Path | None = None
+    is_for_wheels: bool = False
 
 
 def main(arguments: list[str]) -> str | None:
     """Do what the arguments ask; the answer is a complaint, or None."""
-    declared = declarations(ROOT / "pyproject.toml")
+    wanted = lists(ROOT / "pyproject.toml")
     if arguments == ["--check"]:
-        complaints = [line for name in LISTS for line in problems(name, declared[name])]
+        complaints = [line for pins in wanted for line in problems(pins)]
         return "\n".join(complaints) or None
     if arguments not in ([], ["--upgrade"]):
         return __doc__
-    for name in LISTS:
-        write(name, declared[name], upgrade=bool(arguments))
+    for pins in wanted:
+        write(pins, upgrade=bool(arguments))
     return None
 
 
-def declarations(pyproject: Path) -> dict[str, list[str]]:
-    """List name → what it must hold: `run` is the package's own, `dev` has the tools as well."""
+def lists(pyproject: Path) -> list[Pins]:
+    """The package's own dependencies, the same with the tools, and what code_interpreter has."""
     declared = tomllib.loads(pyproject.read_text())
     run = sorted(declared["project"]["dependencies"])
+    groups = declared["dependency-groups"]
     python = [f"python{declared['project']['requires-python']}"]
-    return {
-        "run": python + run,
-        "dev": python + run + sorted(declared["dependency-groups"]["dev"]),
-    }
+    small, full = (sorted(groups[name]) for name in ("sandbox", "sandbox-full"))
+    return [
+        Pins(ROOT / "requirements" / "run.txt", python + run),
+        Pins(ROOT / "requirements" / "dev.txt", python + run + sorted(groups["dev"])),
+        Pins(SANDBOX / "requirements.txt", [_SANDBOX_PYTHON, *small], is_for_wheels=True),
+        Pins(
+            SANDBOX / "requirements-full.txt",
+            [_SANDBOX_PYTHON, *small, *full],
+            beside=SANDBOX / "requirements.txt",
+            is_for_wheels=True,
+        ),
+    ]
 
 
-def problems(name: str, declared: list[str]) -> list[str]:
+def problems(pins: Pins) -> list[str]:
     """What is wrong with one list, in words."""
-    path = _path(name)
-    shown = path.relative_to(ROOT)
-    if not path.exists():
+    shown = pins.path.relative_to(ROOT)
+    if not pins.path.exists():
         return [f"{shown} is missing: run scripts/lock.py"]
-    lines = path.read_text().splitlines()
+    lines = pins.path.read_text().splitlines()
     found = []
-    if not lines or lines[0] != _first_line(declared):
+    if not lines or lines[0] != _first_line(pins):
         found.append(f"{shown} is out of step with pyproject.toml: run scripts/lock.py")
     for number, line in enumerate(lines, 1):
         if line.lstrip().startswith("#"):
@@ -66,34 +87,41 @@ def problems(name: str, declared: list[str]) -> list[str]:
     return found
 
 
-def write(name: str, declared: list[str], *, upgrade: bool) -> None:
+def write(pins: Pins, *, upgrade: bool) -> None:
     """Resolve one list for every supported Python and write it."""
-    minimum = declared[0].removeprefix("python>=")
-    path = _path(name)
-    path.parent.mkdir(exist_ok=True)
+    minimum, *wanted = pins.declared
+    pins.path.parent.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
-        wanted = Path(folder) / f"{name}.in"
-        wanted.write_text("\n".join(declared[1:]) + "\n")
-        pinned = Path(folder) / f"{name}.txt"
-        if path.exists():
-            pinned.write_text(path.read_text())
+        declared = Path(folder) / "declared.in"
+        declared.write_text("\n".join(wanted) + "\n")
+        pinned = Path(folder) / "pinned.txt"
+        before = [path for path in (pins.beside, pins.path) if path is not None and path.exists()]
+        pinned.write_text("\n".join(path.read_text() for path in before))
         command = [
-            str(Path(sys.executable).parent / "uv"), "pip", "compile", str(wanted),
+            str(Path(sys.executable).parent / "uv"), "pip", "compile", str(declared),
             "--output-file", str(pinned), "--quiet",
-            "--universal", "--python-version", minimum,
+            "--universal", "--python-version", minimum.removeprefix("python>="),
             "--generate-hashes", "--no-header", "--no-annotate",
             "--no-emit-index-url", "--no-emit-find-links",
         ]  # fmt: skip
+        if pins.beside is not None:
+            command += ["--constraint", str(pins.beside)]
+        if pins.is_for_wheels:
+            command += ["--only-binary", ":all:"]
         subprocess.run([*command, *(["--upgrade"] if upgrade else [])], check=True)
-        path.write_text(f"{_first_line(declared)}\n{pinned.read_text()}")
+        said = _pins(pins.beside.read_text()) if pins.beside is not None else []
+        text = "".join(pin for pin in _pins(pinned.read_text()) if pin not in said)
+        pins.path.write_text(f"{_first_line(pins)}\n{text}")
 
 
-def _path(name: str) -> Path:
-    return ROOT / "requirements" / f"{name}.txt"
+def _pins(text: str) -> list[str]:
+    """Each pin of a list with its hashes, as it stands there."""
+    lines = [line for line in text.splitlines(keepends=True) if not line.startswith("#")]
+    return re.findall(r"^\S.*\n(?:[ ].*\n)*", "".join(lines), flags=re.MULTILINE)
 
 
-def _first_line(declared: list[str]) -> str:
-    digest = hashlib.sha256("\n".join(declared).encode()).hexdigest()
+def _first_line(pins: Pins) -> str:
+    digest = hashlib.sha256("\n".join(pins.declared).encode()).hexdigest()
     return f"# Made by scripts/lock.py; do not edit. Declarations: sha256:{digest}"
 
 

@@ -291,3 +291,17 @@ CODE_SPARE_SESSIONS = 4  # Made ahead, so that nobody waits.
 CODE_IDLE_S = 3600.0
 CODE_AGE_S = 12 * 3600.0
 CODE_FRAME_BYTES = 1024 * 1024  # A piece of a file on its way in or out.
+CODE_INTERRUPT_S = 0.5  # For code whose run was cancelled to end by itself.
+CODE_IMAGE_PIXELS = 16_000_000  # Of a figure; a larger one is drawn at a lower resolution.
+CODE_START_S = 30.0  # For one session to start; with its own imports, and on a busy machine.
+CODE_WARM_UP_S = 120.0  # For all imports, from a cold disk, on a busy machine.
+CODE_ANSWER_S = 20.0  # For a session to list its files, or to take or give a piece of one.
+CODE_CLOSE_S = 2.0  # For a session to end by itself.
+CODE_FRAMES_WAITING = 64  # Heard of a session and not yet looked at.
+CODE_ZYGOTE_SESSIONS = 1_000  # Then a fresh one takes over, whatever the old one has leaked.
+
+# The sandbox's own Python environment.
+SANDBOX_SMALL_BYTES = 400_000_000  # Room that an install asks for: packages, and wheels meanwhile.
+SANDBOX_FULL_BYTES = 900_000_000
+SANDBOX_INSTALL_S = 1800.0  # Of pip, over the slowest line that is worth waiting for.
+SANDBOX_PROOF_S = 120.0  # For all imports, from a cold disk, on a busy machine.
