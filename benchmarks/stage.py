@@ -151,7 +151,12 @@ def opened_stage() -> Iterator[Stage]:
 
 @contextmanager
 def understudy(
-    data: Path, upstream: str, *, embedding_model: str = "off", main: str = _MAIN
+    data: Path,
+    upstream: str,
+    *,
+    embedding_model: str = "off",
+    main: str = _MAIN,
+    sandbox: str = "off",
 ) -> Iterator[Part]:
     """A server on a data folder, ready."""
     settings = {
@@ -159,6 +164,7 @@ def understudy(
         "UNDERSTUDY_UPSTREAM_URL": f"{upstream}/v1",
         "UNDERSTUDY_UPSTREAM_KEY": "none",
         "UNDERSTUDY_EMBEDDING_MODEL": embedding_model,
+        "UNDERSTUDY_SANDBOX": sandbox,
         "PYTHONPATH": str(Path(__file__).parents[1]),  # For a `main` of this package.
     }
     command = [sys.executable, "-c", main, "serve", "--port", "0", "--data", str(data)]

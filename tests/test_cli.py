@@ -15,6 +15,7 @@ from pathlib import Path
 import httpx2
 import pytest
 
+from understudy.assembly import Welcome, check_settings
 from understudy.cli import banner
 from understudy.settings import Settings
 
@@ -22,13 +23,13 @@ START = [sys.executable, "-c", "from understudy.cli import main; main()"]
 
 
 def environment(**variables: str) -> dict[str, str]:
-    """The environment without any setting of ours but these."""
+    """The environment without any setting of ours but these; code runs only where it is asked."""
     kept = {
         name: value
         for name, value in os.environ.items()
         if not name.startswith(("UNDERSTUDY_", "OPENAI_"))
     }
-    return kept | variables
+    return kept | {"UNDERSTUDY_SANDBOX": "off"} | variables
 
 
 def understudy(*arguments: str, folder: Path, **variables: str) -> subprocess.CompletedProcess[str]:
@@ -228,9 +229,80 @@ def test_help_loads_no_server() -> None:
 
 def test_the_longest_banner_has_twelve_lines() -> None:
     found = [(name, f"http://127.0.0.1:{port}/v1") for name, port in (("a", 1), ("b", 2))] * 2
-    lines = banner(Settings(), "http://127.0.0.1:8000/v1", "sk-key", found, "keywords only")
-    assert len(lines) <= 12
+    said = Welcome("http://127.0.0.1:8000/v1", "sk-key", "keywords only", "off: no reason.")
+    assert len(banner(Settings(), said, found)) <= 12
     provider = Settings(upstream_url="http://user:secret@host/v1", model="local")
-    text = "\n".join(banner(provider, "http://127.0.0.1:8000/v1", None, [], "keywords only"))
+    text = "\n".join(banner(provider, said, []))
     assert "secret" not in text
     assert "local for unknown names" in text
+    assert "sandbox       off: no reason." in text
+
+
+# The sandbox.
+
+
+def test_a_sandbox_that_cannot_be_is_off_with_cause_and_remedy(tmp_path: Path) -> None:
+    """In the banner, in /health and in `check`; asked for by name it fails the check."""
+    variables = {
+        "UNDERSTUDY_SANDBOX": "bubblewrap",
+        "UNDERSTUDY_SANDBOX_FOLDER": str(tmp_path / "empty"),
+        "PATH": f"{bare_path(tmp_path, 'bwrap')}",
+    }
+    why = f"The sandbox's Python packages are not installed in {tmp_path / 'empty'}. "
+    why += "Install them with `understudy sandbox install` and restart the server."
+    with served(tmp_path, **variables) as server:
+        assert f"  sandbox       off: {why}" in server.banner
+        health = httpx2.get(server.url.replace("/v1", "/health")).json()
+        assert health["status"] == "ready"
+        assert health["seams"]["sandbox"] == {"state": "off", "detail": why}
+    checked = understudy("check", folder=tmp_path, **variables)
+    assert checked.returncode == 1
+    assert f"sandbox   off: {why}" in checked.stdout
+    by_itself = understudy("check", folder=tmp_path, **variables | {"UNDERSTUDY_SANDBOX": "auto"})
+    assert by_itself.returncode == 0
+    assert f"sandbox   off: {why}" in by_itself.stdout
+
+
+def test_without_bubblewrap_the_command_that_brings_it_is_named(tmp_path: Path) -> None:
+    path = bare_path(tmp_path, "apt-get")
+    with served(tmp_path, UNDERSTUDY_SANDBOX="auto", PATH=path) as server:
+        [line] = [line for line in server.banner if "  sandbox  " in line]
+    assert line.endswith(
+        "off: bubblewrap (bwrap) is not installed. "
+        "Install it with `apt-get install bubblewrap` and restart the server."
+    )
+
+
+def bare_path(folder: Path, *programs: str) -> str:
+    """A PATH with nothing but these on it, which do nothing."""
+    path = folder / "bin"
+    path.mkdir()
+    for name in programs:
+        (path / name).write_text("#!/bin/sh\n")
+        (path / name).chmod(0o755)
+    return str(path)
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "example.org"])
+def test_no_sandbox_at_all_is_for_this_machine_alone(tmp_path: Path, host: str) -> None:
+    unsafe = {"UNDERSTUDY_SANDBOX": "unsafe-local"}
+    failed = understudy("serve", "--port", "0", "--host", host, folder=tmp_path, **unsafe)
+    assert failed.returncode == 2
+    assert f"{host} can be reached from other machines" in failed.stderr
+    assert "UNDERSTUDY_SANDBOX_UNSAFE_I_KNOW=1" in failed.stderr
+    settings = Settings(host=host, sandbox="unsafe-local", sandbox_unsafe_i_know=True)
+    check_settings(settings)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.1.2.3", "localhost", "::1"])
+def test_no_sandbox_at_all_may_be_on_loopback(host: str) -> None:
+    check_settings(Settings(host=host, sandbox="unsafe-local"))
+
+
+def test_a_sandbox_that_cannot_be_installed_is_told_in_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    folder = str(tmp_path / "file" / "sandbox")
+    failed = understudy("sandbox", "install", folder=tmp_path, UNDERSTUDY_SANDBOX_FOLDER=folder)
+    assert failed.returncode == 1
+    [line] = failed.stderr.splitlines()
+    assert line.startswith(f"understudy: The sandbox's packages cannot be written to {folder}")

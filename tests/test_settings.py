@@ -1,5 +1,6 @@
 """Settings: where values come from, which are refused, and what is printed of them."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from understudy.settings import (
     load,
     masked,
     object_store_options,
+    sandbox_folder_of,
 )
 
 
@@ -118,6 +120,10 @@ def test_secrets_are_masked_where_values_are_printed() -> None:
     assert masked("api_key", "short") == "…"
     assert masked("database_url", "postgresql://u:secret@h/d") == "postgresql://u:…@h/d"
     assert masked("upstream_url", "http://h/v1") == "http://h/v1"
+    assert (
+        masked("sandbox", "jupyter+http://u:p@h:1/?token=abc") == "jupyter+http://u:…@h:1/?token=…"
+    )
+    assert masked("sandbox", "auto") == "auto"
     assert masked("model", None) == "-"
     assert masked("strict", True) == "true"
     assert masked("cors_origins", ("a", "b")) == "a, b"
@@ -138,3 +144,14 @@ def test_files_are_in_the_data_folder_unless_said_otherwise() -> None:
     assert blobs_url_of(Settings(data="/a b")) == "file:///a%20b/blobs"
     elsewhere = Settings(blobs_url="s3://bucket")
     assert blobs_url_of(elsewhere) == "s3://bucket"
+
+
+def test_the_sandboxs_packages_are_where_its_user_can_read_them(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    assert sandbox_folder_of(Settings()) == Path("/var/lib/understudy/sandbox")
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    monkeypatch.chdir(tmp_path)
+    assert sandbox_folder_of(Settings()) == tmp_path / "understudy-data" / "sandbox"
+    assert sandbox_folder_of(Settings(sandbox_folder="here")) == tmp_path / "here"

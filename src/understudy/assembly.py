@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import gc
+import ipaddress
 import logging
 import os
 import re
@@ -11,6 +12,7 @@ import socket
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator, MutableMapping
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -33,7 +35,8 @@ from understudy.engine.worker import Worker
 from understudy.machine import tokens
 from understudy.model import Model, ModelError, open_model
 from understudy.model.rehearsal_server import running_rehearsal
-from understudy.sandbox.off import Off
+from understudy.sandbox import SandboxUnavailable
+from understudy.sandbox.choice import open_sandbox
 from understudy.search import EmbedderError, hub
 from understudy.search.child import Readers
 from understudy.search.choice import Embedders, at_provider
@@ -47,6 +50,7 @@ from understudy.settings import (
     database_url_of,
     is_embedded,
     object_store_options,
+    sandbox_folder_of,
 )
 from understudy.store import open_database
 from understudy.store.store import Store
@@ -75,6 +79,14 @@ def check_settings(settings: Settings) -> None:
             f"UNDERSTUDY_UPSTREAM_URL={settings.upstream_url} is this server's own address. Set "
             "it to a model provider."
         )
+    is_unsafe = settings.sandbox == "unsafe-local" and not settings.sandbox_unsafe_i_know
+    if is_unsafe and not _is_loopback(settings.host):
+        raise SettingsError(
+            f"UNDERSTUDY_SANDBOX=unsafe-local runs code without a sandbox, and {settings.host} can "
+            "be reached from other machines: whoever has a key could do there what this user can. "
+            "Choose another sandbox, listen on 127.0.0.1, or set "
+            "UNDERSTUDY_SANDBOX_UNSAFE_I_KNOW=1."
+        )
 
 
 def _is_own_address(settings: Settings, url: str) -> bool:
@@ -86,6 +98,14 @@ def _is_own_address(settings: Settings, url: str) -> bool:
     if settings.host in _LOOPBACK:
         own |= _LOOPBACK
     return port == settings.port and host in own
+
+
+def _is_loopback(host: str) -> bool:
+    """Whether only this machine reaches the address."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host.lower() == "localhost"
 
 
 @asynccontextmanager
@@ -130,6 +150,8 @@ async def opened_app(
             stack.push_async_callback(reranker.close)
         readers = Readers(limits.INGESTS_AT_ONCE)
         stack.push_async_callback(readers.close)
+        sandbox = open_sandbox(settings.sandbox, sandbox_folder_of(settings))
+        stack.push_async_callback(sandbox.close)
         bell = LocalBell()
         stack.push_async_callback(bell.close)
         log = Log(store, bell, world)
@@ -145,7 +167,7 @@ async def opened_app(
             readers=readers,
             index=Index(store),
             reranker=reranker,
-            sandbox=Off("The sandbox is not set up yet.", "Answer with functions until it is."),
+            sandbox=sandbox,
             log=log,
             worker=worker,
             boot_id=boot_id,
@@ -249,24 +271,66 @@ def listen(host: str, port: int) -> socket.socket:
     return listener
 
 
-async def serve(settings: Settings, on_ready: Callable[[str, str | None, str], None]) -> None:
+@dataclass(frozen=True)
+class Welcome:
+    """What a server that is ready tells its operator: the API's base URL, the key if this is the
+    first start, and what searches and code_interpreter stand on."""
+
+    url: str
+    key: str | None
+    search: str
+    sandbox: str
+
+
+async def serve(
+    settings: Settings, on_ready: Callable[[Welcome], None], on_no_sandbox: Callable[[str], None]
+) -> None:
     """Serve until SIGTERM or SIGINT, then drain.
 
-    `on_ready` is told the API's base URL, the key if this is the first start, and what searches
-    stand on. The key is made when nothing can prevent the start any more: it is shown once or
-    never.
+    The key is made when nothing can prevent the start any more: it is shown once or never. The
+    sandbox tests itself when the server is ready; `on_no_sandbox` is told if that fails.
     """
     async with opened_app(settings) as app:
         with listen(settings.host, settings.port) as listener:
             url = base_url(settings.host, listener.getsockname()[1])
             shown = await first_key(app)
+            tests: list[asyncio.Task[None]] = []
 
             def ready() -> None:
-                on_ready(url, shown, app.embedders.state)
+                on_ready(Welcome(url, shown, app.embedders.state, sandbox_state(app)))
                 asyncio.get_running_loop().run_in_executor(None, tokens.load)
+                tests.append(asyncio.create_task(_test_sandbox(app, on_no_sandbox)))
                 gc.freeze()  # Else each full collection looks at all modules again, for 18 ms.
 
-            await Server(Api(app)).run_on(listener, ready)
+            try:
+                await Server(Api(app)).run_on(listener, ready)
+            finally:
+                for test in tests:
+                    test.cancel()
+                await asyncio.gather(*tests, return_exceptions=True)
+
+
+def sandbox_state(app: App) -> str:
+    """The sandbox in one line."""
+    match app.sandbox.state:
+        case "up":
+            return app.sandbox.detail
+        case "starting":
+            return f"{app.sandbox.detail} (starting)"
+        case "off":
+            return f"off: {app.sandbox.detail}"
+
+
+async def _test_sandbox(app: App, on_failure: Callable[[str], None]) -> None:
+    """Wait for the self-test. What the banner has already told is not told again."""
+    known = app.sandbox.state
+    try:
+        await app.sandbox.started()
+    except SandboxUnavailable as error:
+        if known != "off":
+            log = structlog.get_logger("sandbox")
+            log.warning("sandbox_off", cause=error.cause, remedy=error.remedy)
+            on_failure(sandbox_state(app))
 
 
 def base_url(host: str, port: int) -> str:

@@ -1,6 +1,7 @@
 """The command line. Each command imports what it needs, so that `--help` is quick."""
 
 import asyncio
+import signal
 import sys
 from collections.abc import Callable, Coroutine
 from pathlib import Path
@@ -11,6 +12,8 @@ import typer
 from understudy import __version__
 
 if TYPE_CHECKING:
+    from understudy.assembly import Welcome
+    from understudy.sandbox.environment import Environment
     from understudy.settings import Loaded, Settings
 
 T = TypeVar("T")
@@ -23,6 +26,8 @@ app = typer.Typer(
 )
 keys_app = typer.Typer(no_args_is_help=True, help="Make, list and revoke API keys.")
 app.add_typer(keys_app, name="keys")
+sandbox_app = typer.Typer(no_args_is_help=True, help="What code_interpreter runs in.")
+app.add_typer(sandbox_app, name="sandbox")
 
 ConfigOption = Annotated[Path | None, typer.Option(help="TOML file with settings.")]
 DataOption = Annotated[str | None, typer.Option(help="Folder that holds everything.")]
@@ -60,11 +65,14 @@ def serve(
         assembly.configure_logs(settings.log_level)
         found = await _find_local_servers(settings)
 
-        def welcome(url: str, key: str | None, search: str) -> None:
-            for line in banner(settings, url, key, found, search):
+        def welcome(said: assembly.Welcome) -> None:
+            for line in banner(settings, said, found):
                 print(line, flush=True)
 
-        await assembly.serve(settings, welcome)
+        def no_sandbox(state: str) -> None:
+            print(f"  sandbox       {state}", flush=True)
+
+        await assembly.serve(settings, welcome, no_sandbox)
 
     _run(run)
 
@@ -87,9 +95,10 @@ def check(data: DataOption = None, config: ConfigOption = None) -> None:
 
 
 async def _try_seams(settings: "Settings") -> bool:
-    """Open everything as `serve` does, and ask the provider for its models."""
-    from understudy.assembly import opened_app
+    """Open everything as `serve` does, ask the provider for its models, run the sandbox's test."""
+    from understudy.assembly import opened_app, sandbox_state
     from understudy.model import ModelError
+    from understudy.sandbox import SandboxUnavailable
 
     async with opened_app(settings, beside=True) as app:
         await app.store.ping()
@@ -103,7 +112,12 @@ async def _try_seams(settings: "Settings") -> bool:
         print(f"model     ok: {provider} with {len(models)} models")
         await app.embedders.current()
         print(f"search    ok: {app.embedders.state}")
-    print("sandbox   off (not available yet)")
+        try:
+            await app.sandbox.started()
+        except SandboxUnavailable:
+            print(f"sandbox   {sandbox_state(app)}")
+            return settings.sandbox in ("auto", "off")  # What was asked for by name has to work.
+        print(f"sandbox   ok: {sandbox_state(app)}")
     return True
 
 
@@ -241,6 +255,90 @@ def revoke_key(
     _run(run)
 
 
+# The sandbox's own Python.
+
+
+@sandbox_app.command("install")
+def install_sandbox(
+    full: Annotated[
+        bool, typer.Option("--full", help="Also scipy, scikit-learn, Office and PDF files ...")
+    ] = False,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", help="Say nothing when there is nothing to do.")
+    ] = False,
+    data: DataOption = None,
+    config: ConfigOption = None,
+) -> None:
+    """Fetch the Python packages that code_interpreter has; as root with apt also bubblewrap."""
+    from understudy.sandbox.environment import installed
+    from understudy.sandbox.interpreter import CannotInstall
+    from understudy.settings import sandbox_folder_of
+
+    folder = sandbox_folder_of(_load(config, data=data).settings)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # So that what was begun is removed.
+    before = installed(folder)
+    try:
+        environment = _install_with_a_bar(folder, full)
+    except CannotInstall as error:
+        raise _fail(str(error)) from None
+    except KeyboardInterrupt:
+        raise _fail("stopped; the next `understudy sandbox install` begins anew.", 130) from None
+    if not (quiet and environment == before):
+        _tell_contents(environment)
+    _see_to_system_packages(environment.is_full)
+
+
+def _install_with_a_bar(folder: Path, full: bool) -> "Environment":
+    """Install, and show how far it is; where nobody watches, each step is a line."""
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+    from understudy.sandbox.environment import install
+
+    columns = (TextColumn("{task.description}"), BarColumn(20), TimeElapsedColumn())
+    console = _console(stderr=True)
+    is_watched = console.is_terminal
+    with Progress(*columns, console=console, transient=True, disable=not is_watched) as bar:
+        task = bar.add_task("sandbox", total=None, visible=False)
+
+        def show(what: str, share: float | None) -> None:
+            total = None if share is None else 1.0
+            bar.update(task, description=what, completed=share or 0, total=total, visible=True)
+            if not is_watched:
+                print(f"sandbox: {what}", file=sys.stderr, flush=True)
+
+        return install(folder, full, show)
+
+
+def _tell_contents(environment: "Environment") -> None:
+    """What is there now, and how big it is."""
+    from understudy.sandbox.environment import size_bytes, versions
+
+    print(f"sandbox   Python {environment.version} ({environment.python})")
+    listed = ", ".join(f"{name} {version}" for name, version in versions(environment).items())
+    print(f"packages  {listed}")
+    print(f"size      {size_bytes(environment) / 1_000_000:.0f} MB in {environment.folder}")
+
+
+def _see_to_system_packages(is_full: bool) -> None:
+    """bubblewrap, and fonts for the full one: installed, or one line that says how."""
+    from understudy.sandbox import system
+
+    wanted = [("bubblewrap", system.BUBBLEWRAP, system.has_bubblewrap(), "the jail itself")]
+    if is_full:
+        fonts = (system.CJK_FONTS, system.has_cjk_fonts(), "for charts in these languages")
+        wanted.append(("Chinese, Japanese and Korean fonts", *fonts))
+    for name, package, is_there, purpose in wanted:
+        if is_there:
+            continue
+        problem: str | None = f"is missing ({purpose})"
+        if system.can_install():
+            print(f"sandbox: installing {name}", file=sys.stderr, flush=True)
+            problem = system.install_with_apt(package)
+        if problem is not None:
+            command = system.command_for(package)
+            print(f"{name}: {problem}; `{command}` brings it.", file=sys.stderr)
+
+
 # What the commands share.
 
 
@@ -278,10 +376,10 @@ def _fail(reason: str, code: int = 1) -> typer.Exit:
     return typer.Exit(code)
 
 
-def _console() -> Any:  # Any: rich is imported when something is printed with it.
+def _console(*, stderr: bool = False) -> Any:  # Any: rich is imported when it is needed.
     from rich.console import Console
 
-    return Console(highlight=False, soft_wrap=True)
+    return Console(highlight=False, soft_wrap=True, stderr=stderr)
 
 
 # The banner of `serve`: at most twelve lines.
@@ -294,19 +392,13 @@ _LOCAL_SERVERS = {
 }
 
 
-def banner(
-    settings: "Settings",
-    url: str,
-    key: str | None,
-    found: list[tuple[str, str]],
-    search: str,
-) -> list[str]:
+def banner(settings: "Settings", said: "Welcome", found: list[tuple[str, str]]) -> list[str]:
     """What the operator needs to know, and what to paste into a client."""
     from understudy.settings import masked
 
-    lines = [f"Understudy {__version__}", f"  API base URL  {url}"]
-    if key is not None:
-        lines.append(f"  API key       {key}  (shown only now; keep it)")
+    lines = [f"Understudy {__version__}", f"  API base URL  {said.url}"]
+    if said.key is not None:
+        lines.append(f"  API key       {said.key}  (shown only now; keep it)")
     lines.append(f"  data          {settings.data}")
     if settings.upstream_url is None:
         lines.append("  model         rehearsal, a scripted one: set UNDERSTUDY_UPSTREAM_URL")
@@ -316,12 +408,11 @@ def banner(
         lines.append(f"  model         {provider}{fallback}")
     for name, server in found[:2]:
         lines.append(f"  found         {name}: UNDERSTUDY_UPSTREAM_URL={server} uses it")
-    lines.append(f"  search        {search}")
-    lines.append("  off           sandbox: no code_interpreter yet")
+    lines.append(f"  search        {said.search}")
+    lines.append(f"  sandbox       {said.sandbox}")
+    key = said.key or "your key"
     lines.append("  client        from openai import OpenAI")
-    lines.append(
-        f'                client = OpenAI(base_url="{url}", api_key="{key or "your key"}")'
-    )
+    lines.append(f'                client = OpenAI(base_url="{said.url}", api_key="{key}")')
     return lines
 
 

@@ -6,6 +6,7 @@ A new setting is one field here with its description; docs/settings.md is genera
 """
 
 import os
+import re
 import tomllib
 import types
 from collections.abc import Iterable, Mapping
@@ -31,6 +32,8 @@ _AWS = (
     "AWS_DEFAULT_REGION",
     "AWS_ENDPOINT_URL",
 )
+_ROOTS_SANDBOX = Path("/var/lib/understudy/sandbox")
+_TOKEN = re.compile(r"([?&]token=)[^&#]+", re.IGNORECASE)
 _TRUE = frozenset({"1", "true", "yes", "on"})
 _FALSE = frozenset({"0", "false", "no", "off"})
 
@@ -101,10 +104,25 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         str,
         Meta(
             pattern=r"^(auto|bubblewrap|off|unsafe-local|jupyter\+https?://.+)$",
-            description="Where code_interpreter runs: `auto`, `bubblewrap`, `jupyter+http://...`, "
-            "`off` or `unsafe-local`.",
+            description="Where code_interpreter runs: `bubblewrap` (a jail on this machine), "
+            "`jupyter+http://host:8888?token=...` (a Jupyter server or Kernel Gateway), `off`, or "
+            "`unsafe-local` (no jail at all). `auto` is `bubblewrap` where it works, else `off`.",
         ),
     ] = "auto"
+    sandbox_folder: Annotated[
+        str | None,
+        Meta(
+            description="Folder of code_interpreter's Python packages; default: "
+            "`/var/lib/understudy/sandbox` for root, else `sandbox` in the data folder."
+        ),
+    ] = None
+    sandbox_unsafe_i_know: Annotated[
+        bool,
+        Meta(
+            description="Let `unsafe-local` serve on an address that other machines reach: whoever "
+            "has a key can then do on this machine what the server's user can."
+        ),
+    ] = False
     strict: Annotated[
         bool, Meta(description="Refuse what the original refused, such as a missing beta header.")
     ] = False
@@ -202,6 +220,16 @@ def blobs_url_of(settings: Settings) -> str:
     return settings.blobs_url or f"file://{quote(str(Path(settings.data).absolute()))}/blobs"
 
 
+def sandbox_folder_of(settings: Settings) -> Path:
+    """Where code_interpreter's Python packages are. Root's data folder is root's alone, and root's
+    sandbox is another user."""
+    if settings.sandbox_folder is not None:
+        return Path(settings.sandbox_folder).expanduser().absolute()
+    if os.geteuid() == 0:
+        return _ROOTS_SANDBOX
+    return Path(settings.data).absolute() / "sandbox"
+
+
 def object_store_options(environ: Mapping[str, str] | None = None) -> dict[str, str]:
     """The variables that S3 clients share, for a `blobs_url` of s3://; empty ones are absent."""
     environ = os.environ if environ is None else environ
@@ -223,6 +251,8 @@ def masked(name: str, value: object) -> str:
         return f"{text[:3]}…{text[-2:]}" if len(text) > 12 else "…"
     if name.endswith("_url"):
         return _without_password(str(value))
+    if name == "sandbox":
+        return _TOKEN.sub(r"\1…", _without_password(str(value)))
     if isinstance(value, tuple):
         return ", ".join(map(str, value)) or "-"
     if isinstance(value, dict):

@@ -30,7 +30,7 @@ def reports(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
     @cache
     def report(sdk: str) -> Report:
-        with serving(tmp_path_factory.mktemp(sdk)) as server:
+        with serving(tmp_path_factory.mktemp(sdk), sandbox="auto") as server:
             return play(sdk, [server.url, KEY, server.provider])
 
     return report

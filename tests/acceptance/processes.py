@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from understudy.settings import Settings, sandbox_folder_of
+
 ROOT = Path(__file__).resolve().parent.parent.parent
 COMMAND = str(Path(sys.executable).parent / "understudy")
 KEY = "sk-acceptance-tests-0123456789"
@@ -25,16 +27,16 @@ class Running:
 
 
 @contextmanager
-def serving(data: Path) -> Iterator[Running]:
+def serving(data: Path, sandbox: str = "off") -> Iterator[Running]:
     """A provider and a server that uses it; both end with the block."""
-    with provider() as address, serving_with(address, data) as server:
+    with provider() as address, serving_with(address, data, sandbox) as server:
         yield server
 
 
 @contextmanager
-def serving_with(address: str, data: Path) -> Iterator[Running]:
+def serving_with(address: str, data: Path, sandbox: str = "off") -> Iterator[Running]:
     """A server that uses this provider."""
-    with process("serve", *flags(data), upstream=address) as server:
+    with process("serve", *flags(data), upstream=address, sandbox=sandbox) as server:
         yield Running(announced(server, "API base URL"), address, data, server)
 
 
@@ -51,12 +53,14 @@ def flags(data: Path, port: int = 0) -> Sequence[str]:
 
 
 @contextmanager
-def process(*arguments: str, upstream: str | None = None) -> Iterator[subprocess.Popen[str]]:
+def process(
+    *arguments: str, upstream: str | None = None, sandbox: str = "off"
+) -> Iterator[subprocess.Popen[str]]:
     """One `understudy` process; its errors go to the test's own stderr."""
     with subprocess.Popen(
         [COMMAND, *arguments],
         cwd=ROOT,
-        env=environment(upstream),
+        env=environment(upstream, sandbox),
         stdout=subprocess.PIPE,
         text=True,
     ) as started:
@@ -66,13 +70,16 @@ def process(*arguments: str, upstream: str | None = None) -> Iterator[subprocess
             stop(started)
 
 
-def environment(upstream: str | None) -> dict[str, str]:
-    """The caller's, without its own settings of servers and SDKs."""
+def environment(upstream: str | None, sandbox: str = "off") -> dict[str, str]:
+    """The caller's, without its own settings of servers and SDKs. Code runs only where it is asked
+    for, with the packages that scripts/bootstrap has installed."""
     kept = {
         name: value
         for name, value in os.environ.items()
         if not name.startswith(("UNDERSTUDY_", "OPENAI_", "AZURE_"))
     }
+    installed = sandbox_folder_of(Settings(data=str(ROOT / "understudy-data")))
+    kept |= {"UNDERSTUDY_SANDBOX": sandbox, "UNDERSTUDY_SANDBOX_FOLDER": str(installed)}
     if upstream is not None:
         kept |= {"UNDERSTUDY_UPSTREAM_URL": f"{upstream}/v1", "UNDERSTUDY_API_KEY": KEY}
     return kept

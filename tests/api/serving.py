@@ -151,7 +151,8 @@ class Running:
 def running(data: Path, **settings: Any) -> Iterator[Running]:
     """A server on a data folder; settings as in Settings."""
     with running_rehearsal() as rehearsal:
-        values = {"api_key": KEY, "upstream_url": f"{rehearsal}/v1", "port": 0, **settings}
+        usual = {"api_key": KEY, "upstream_url": f"{rehearsal}/v1", "port": 0, "sandbox": "off"}
+        values = {**usual, **settings}
         chosen = Settings(data=str(data), **values)
         thread = _Thread(chosen)
         thread.start()

@@ -33,7 +33,12 @@ class Process:
             self._process = subprocess.Popen(
                 [_COMMAND, *arguments],
                 cwd=folder,
-                env={**inherited, "PYTHONUNBUFFERED": "1", **environment},
+                env={
+                    **inherited,
+                    "PYTHONUNBUFFERED": "1",
+                    "UNDERSTUDY_SANDBOX": "off",
+                    **environment,
+                },
                 stdout=subprocess.PIPE,
                 stderr=log,
                 text=True,

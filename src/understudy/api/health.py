@@ -15,7 +15,7 @@ from understudy.store import Unavailable
 class SeamState(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One seam."""
 
-    state: Literal["up", "down", "off", "unknown"]
+    state: Literal["up", "down", "off", "starting", "unknown"]
     detail: str = ""
 
 
@@ -45,7 +45,9 @@ class Health:
             seams={
                 "store": store,
                 "model": await self._model_state(),
-                "sandbox": SeamState(state="off", detail="code_interpreter is not available yet"),
+                "sandbox": SeamState(
+                    state=self._app.sandbox.state, detail=self._app.sandbox.detail
+                ),
                 "search": SeamState(state="up", detail=self._app.embedders.state),
                 "worker": SeamState(state="up", detail=f"{live} live runs"),
             },
