@@ -3,7 +3,7 @@
 python := .venv/bin/python
 
 demo: ## A server with a scripted model, and a first conversation with it.
-	@scripts/bootstrap
+	@scripts/bootstrap sandbox
 	@.venv/bin/understudy demo
 
 serve: ## The server; settings in docs/settings.md.
@@ -11,7 +11,7 @@ serve: ## The server; settings in docs/settings.md.
 	@.venv/bin/understudy serve
 
 test: ## Every test, the acceptance tests included.
-	@scripts/bootstrap acceptance
+	@scripts/bootstrap acceptance sandbox
 	$(python) -m pytest -n 2 tests
 
 check: ## Format, lint, types, imports, pins and the house style; nothing is changed.
@@ -29,7 +29,7 @@ fix: ## Format, and mend what the linter can.
 	.venv/bin/ruff format
 
 bench: ## Measure; figures with the machine named are in benchmarks/RESULTS.md.
-	@scripts/bootstrap
+	@scripts/bootstrap sandbox
 	$(python) -m benchmarks
 
 soak: ## The crash tests and generated requests, for longer.

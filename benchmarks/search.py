@@ -220,7 +220,9 @@ def _ms(seconds: float) -> str:
 
 
 def _settings(folder: Path) -> Settings:
-    return Settings(data=str(folder), upstream_url=f"{_NOBODY}/v1", embedding_model="off")
+    return Settings(
+        data=str(folder), upstream_url=f"{_NOBODY}/v1", embedding_model="off", sandbox="off"
+    )
 
 
 if __name__ == "__main__":

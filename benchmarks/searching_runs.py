@@ -48,7 +48,9 @@ def measure(_stage: Stage | None, plan: Plan) -> Iterator[Figure]:
 
 
 async def _filled(folder: str) -> str:
-    settings = Settings(data=folder, upstream_url="http://127.0.0.1:9/v1", embedding_model="off")
+    settings = Settings(
+        data=folder, upstream_url="http://127.0.0.1:9/v1", embedding_model="off", sandbox="off"
+    )
     async with opened_app(settings) as app:
         id, number = await new_store(app)
         await fill(app.store, number, _LAYOUT, seed=6)

@@ -13,6 +13,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -22,14 +23,25 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from understudy.settings import clean_environment
+from understudy.settings import (
+    PREFIX,
+    Settings,
+    SettingsError,
+    clean_environment,
+    load,
+    sandbox_folder_of,
+)
 
 if TYPE_CHECKING:
     from openai import OpenAI
     from openai.types.beta import AssistantStreamEvent, FunctionToolParam
+    from openai.types.beta.threads import Message
+    from openai.types.beta.threads.runs import RunStepDelta
 
 _SERVE = "from understudy.cli import main; main()"
 _STOP_S = 10.0
+_LOOK_S = 0.25
+_SANDBOX_LOOKS = 600  # Its test has time for a cold disk and a busy machine.
 _WEATHER = {"city": "Oslo", "temperature_c": 7, "sky": "rain"}
 _ASKS_FOR_WEATHER = 'What is the weather? Please call get_weather with {"city": "Oslo"}.'
 _ASKS_WHO = "Thank you. And who are you?"
@@ -42,6 +54,31 @@ _READS = [
     [{"call": {"name": "file_search", "arguments": {"queries": ["bringing a heron"]}}}],
     [{"text": "Yes, herons may come in【4:0†source】."}],
 ]
+# A file, and what the scripted model plays for it: code, then an answer with a link.
+_SALES = b"""month,city,units
+January,Oslo,120
+January,Rome,95
+February,Oslo,143
+February,Rome,168
+March,Oslo,131
+March,Rome,210
+"""
+_ANALYSIS = """\
+import matplotlib.pyplot as plt
+import pandas as pd
+
+sales = pd.read_csv("/mnt/data/sales.csv")
+summary = sales.groupby("city")["units"].sum()
+print(summary.to_string())
+summary.plot.bar(title="Units sold")
+plt.show()
+summary.to_csv("/mnt/data/summary.csv")
+"""
+_ANALYSES = [
+    [{"call": {"name": "code_interpreter", "arguments": {"code": _ANALYSIS}, "pieces": 40}}],
+    [{"text": "Rome sold more. Here are the sums: sandbox:/mnt/data/summary.csv"}],
+]
+_ASKS_FOR_A_CHART = "Which city sold more? Draw it, and write the sums to a file."
 
 
 class Failed(Exception):
@@ -74,6 +111,7 @@ def _show(folder: Path) -> None:
         run_id = _converse(client, assistant_id, thread_id)
         _look_back(client, thread_id, run_id)
         _search_a_file(client)
+        _analyse_data(client, server.url)
         _try_a_wrong_key(server.url)
         server.process.kill()
         server.process.wait()
@@ -222,6 +260,127 @@ def _search_a_file(client: "OpenAI") -> None:
     client.files.delete(file.id)
 
 
+# The data analysis.
+
+
+def _analyse_data(client: "OpenAI", url: str) -> None:
+    """Code reads a file, draws a chart and writes a file; both come back."""
+    why_not = _no_sandbox(url)
+    if why_not is not None:
+        _say("no code", f"code_interpreter is off here. {why_not}")
+        return
+    file = client.files.create(file=("sales.csv", _SALES), purpose="assistants")
+    assistant = client.beta.assistants.create(
+        model="rehearsal",
+        instructions=f"You analyse data. rehearse: {json.dumps({'turns': _ANALYSES})}",
+        tools=[{"type": "code_interpreter"}],
+        tool_resources={"code_interpreter": {"file_ids": [file.id]}},
+    )
+    thread = client.beta.threads.create(
+        messages=[{"role": "user", "content": _ASKS_FOR_A_CHART}],
+    )
+    _say("you", f"{_ASKS_FOR_A_CHART} (with {file.filename}, {file.bytes} bytes)")
+    printer = _Printer()
+    with client.beta.threads.runs.stream(thread_id=thread.id, assistant_id=assistant.id) as stream:
+        for event in stream:
+            printer.hear(event)
+            _hear(client, event)
+        [message] = stream.get_final_messages()
+    made = _download(client, message)
+    client.beta.threads.delete(thread.id)
+    client.beta.assistants.delete(assistant.id)
+    for file_id in (file.id, *made):
+        client.files.delete(file_id)
+
+
+def _no_sandbox(url: str) -> str | None:
+    """Why code cannot run, as /health tells it; None when it can. A test of the sandbox that has
+    only begun is waited for."""
+    from openai import DefaultHttpxClient
+
+    with DefaultHttpxClient(trust_env=False) as http:
+        for _ in range(_SANDBOX_LOOKS):
+            seam = http.get(f"{url.removesuffix('/v1')}/health").json()["seams"]["sandbox"]
+            if seam["state"] != "starting":
+                return None if seam["state"] == "up" else str(seam["detail"])
+            time.sleep(_LOOK_S)
+    raise Failed("the sandbox neither starts nor fails.")
+
+
+class _Printer:
+    """Shows what the model writes and what its code prints, while it happens."""
+
+    def __init__(self) -> None:
+        self._label = ""
+        self._is_in_line = False
+
+    def hear(self, event: "AssistantStreamEvent") -> None:
+        """One event; those that are not about code are left alone."""
+        if event.event == "thread.run.step.delta":
+            for label, text in _code_in(event.data.delta):
+                self._show(label, text)
+        elif event.event == "thread.run.step.completed":
+            self._end_line()
+
+    def _show(self, label: str, text: str) -> None:
+        """A piece of a text that has its label at its left side."""
+        if text and label != self._label:
+            self._end_line()
+            self._label = label
+            self._begin_line(label)
+        for line in text.splitlines(keepends=True):
+            if not self._is_in_line:
+                self._begin_line("")
+            typer.echo(line, nl=False)
+            self._is_in_line = not line.endswith("\n")
+
+    def _begin_line(self, label: str) -> None:
+        typer.echo(f"{label:>10}  ", nl=False)
+        self._is_in_line = True
+
+    def _end_line(self) -> None:
+        if self._is_in_line:
+            typer.echo()
+        self._is_in_line = False
+        self._label = ""
+
+
+def _code_in(delta: "RunStepDelta") -> Iterator[tuple[str, str]]:
+    """What a delta has of code: a label, and a piece of a text."""
+    details = delta.step_details
+    if details is None or details.type != "tool_calls":
+        return
+    for call in details.tool_calls or ():
+        if call.type != "code_interpreter" or call.code_interpreter is None:
+            continue
+        yield "it writes", call.code_interpreter.input or ""
+        for output in call.code_interpreter.outputs or ():
+            if output.type == "logs":
+                yield "it prints", output.logs or ""
+
+
+def _download(client: "OpenAI", message: "Message") -> list[str]:
+    """The chart and the file of an answer; their ids."""
+    made = []
+    for part in message.content:
+        if part.type == "image_file":
+            chart = client.files.content(part.image_file.file_id).read()
+            _say("chart", f"a PNG image of {len(chart)} bytes was downloaded")
+            made.append(part.image_file.file_id)
+        for note in part.text.annotations if part.type == "text" else ():
+            if note.type == "file_path":
+                content = client.files.content(note.file_path.file_id).read()
+                name = client.files.retrieve(note.file_path.file_id).filename
+                _say("file", f"{name}, {len(content)} bytes, was downloaded: {note.text}")
+                made.append(note.file_path.file_id)
+    if len(made) != 2:
+        raise Failed(f"the answer should have a chart and a file: {message.to_json()}")
+    return made
+
+
+# The server, and who may come in.
+
+
 def _try_a_wrong_key(url: str) -> None:
     from openai import AuthenticationError
 
@@ -232,9 +391,6 @@ def _try_a_wrong_key(url: str) -> None:
         _say("wrong key", f"is refused with {error.status_code}: {body.get('message')}")
     else:
         raise Failed("a wrong key was accepted.")
-
-
-# The server.
 
 
 @dataclass(frozen=True)
@@ -256,7 +412,7 @@ def _serving(folder: Path) -> Iterator[_Server]:
             stderr=stderr,
             text=True,
             cwd=folder,  # No settings file of the caller's is read.
-            env=clean_environment(),
+            env={**clean_environment(), f"{PREFIX}SANDBOX_FOLDER": str(_packages())},
         )
     try:
         banner = _banner(process)
@@ -273,6 +429,14 @@ def _serving(folder: Path) -> Iterator[_Server]:
             process.wait()
         if process.stdout is not None:
             process.stdout.close()
+
+
+def _packages() -> Path:
+    """The sandbox's packages are the caller's; no other setting of theirs plays a part."""
+    try:
+        return sandbox_folder_of(load().settings)
+    except SettingsError:
+        return sandbox_folder_of(Settings())
 
 
 def _banner(process: "subprocess.Popen[str]") -> str:
