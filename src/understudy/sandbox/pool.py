@@ -1,0 +1,162 @@
+"""All sessions of a sandbox: one per key, as many as the limits say, and a few made ahead."""
+
+import asyncio
+import contextlib
+import os
+import time
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+import structlog
+
+from understudy import limits
+from understudy.sandbox import SandboxLost, SandboxUnavailable
+from understudy.sandbox.session import ChannelSession
+
+_log = structlog.get_logger()
+_WORD_CHARS = 300
+_RETRY_S = 5.0  # After a spare session could not be made.
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How many sessions, and for how long; tests take smaller ones."""
+
+    sessions: int = limits.CODE_SESSIONS
+    spare: int = limits.CODE_SPARE_SESSIONS
+    idle_s: float = limits.CODE_IDLE_S
+    age_s: float = limits.CODE_AGE_S
+
+
+Make = Callable[[asyncio.Semaphore], Awaitable[ChannelSession]]
+
+
+class Pool:
+    """Sessions by key. `make` makes one; it raises SandboxUnavailable when it cannot."""
+
+    def __init__(self, make: Make, sizes: Sizes) -> None:
+        self._make = make
+        self._sizes = sizes
+        # More calls at once than processors would only make each slower.
+        self._slots = asyncio.Semaphore(max(1, os.cpu_count() or 1))
+        self._by_key: OrderedDict[str, ChannelSession] = OrderedDict()  # The longest unused first.
+        self._spare: list[ChannelSession] = []
+        self._ending: set[asyncio.Task[None]] = set()
+        self._wanted = asyncio.Event()
+        self._keeper: asyncio.Task[None] | None = None
+        self._is_closed = False
+
+    def open(self) -> None:
+        """Begin to make spare sessions, and to end old ones. Opening twice is harmless."""
+        self._keeper = self._keeper or asyncio.create_task(self._keep())
+
+    async def session(self, key: str) -> ChannelSession:
+        """The living session of a key, or a new one. Raises SandboxUnavailable."""
+        if session := self._living(key):
+            return session
+        new = await self._take()
+        if session := self._living(key):  # Somebody else was as fast.
+            self._end(new)
+            return session
+        if self._is_closed:
+            self._end(new)
+            raise SandboxUnavailable("The server is stopping.", "Try again later.")
+        self._by_key[key] = new
+        new.used_at = time.monotonic()
+        self._make_room()
+        return new
+
+    async def forget(self, key: str) -> None:
+        """Close the key's session, if there is one."""
+        if session := self._by_key.pop(key, None):
+            await session.close()
+
+    async def drop_spare(self) -> None:
+        """End the sessions that nobody has yet."""
+        spare, self._spare = self._spare, []
+        for session in spare:
+            self._end(session)
+
+    async def close(self) -> None:
+        """End all sessions, and wait until nothing of them is left."""
+        self._is_closed = True
+        if self._keeper:
+            self._keeper.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._keeper
+        for session in (*self._by_key.values(), *self._spare):
+            self._end(session)
+        self._by_key.clear()
+        self._spare.clear()
+        if self._ending:
+            await asyncio.wait(self._ending)
+
+    def _living(self, key: str) -> ChannelSession | None:
+        session = self._by_key.get(key)
+        if session is None:
+            return None
+        if session.is_lost or (self._is_over(session) and not session.is_busy):
+            del self._by_key[key]
+            self._end(session)
+            return None
+        self._by_key.move_to_end(key)
+        session.used_at = time.monotonic()
+        return session
+
+    def _is_over(self, session: ChannelSession) -> bool:
+        now = time.monotonic()
+        return (
+            now - session.born_at > self._sizes.age_s or now - session.used_at > self._sizes.idle_s
+        )
+
+    async def _take(self) -> ChannelSession:
+        """A session that nobody has had."""
+        self._wanted.set()
+        while self._spare:
+            session = self._spare.pop(0)
+            if not session.is_lost:
+                session.born_at = time.monotonic()
+                return session
+            self._end(session)
+        return await self._make(self._slots)
+
+    def _make_room(self) -> None:
+        """Above the limit the longest unused goes; one in a call only when all are."""
+        while len(self._by_key) > self._sizes.sessions:
+            *others, _newest = self._by_key
+            unused = [key for key in others if not self._by_key[key].is_busy]
+            self._end(self._by_key.pop((unused or others)[0]))
+
+    def _end(self, session: ChannelSession) -> None:
+        """End a session behind everybody's back."""
+        ending = asyncio.create_task(session.close())
+        self._ending.add(ending)
+        ending.add_done_callback(self._ending.discard)
+
+    async def _keep(self) -> None:
+        """Fill up what is spare, and end what is over."""
+        while True:
+            pause_s = min(self._sizes.idle_s, self._sizes.age_s) / 20
+            try:
+                await self._fill()
+            except (SandboxLost, SandboxUnavailable) as why:
+                _log.warning("sandbox_session_not_made", reason=str(why)[:_WORD_CHARS])
+                pause_s = min(pause_s, _RETRY_S)
+            for key in [key for key, session in self._by_key.items() if not session.is_busy]:
+                self._living_or_over(key)
+            self._wanted.clear()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(pause_s):
+                    await self._wanted.wait()
+
+    def _living_or_over(self, key: str) -> None:
+        """Let go of a session whose time is over, without calling it used."""
+        session = self._by_key[key]
+        if session.is_lost or self._is_over(session):
+            del self._by_key[key]
+            self._end(session)
+
+    async def _fill(self) -> None:
+        while len(self._spare) < self._sizes.spare:
+            self._spare.append(await self._make(self._slots))
