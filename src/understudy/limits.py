@@ -184,6 +184,7 @@ INGEST_PAGE = 32  # Files taken up with one read.
 INGEST_SLICE_S = 3.0  # Then another store gets its turn, if one waits.
 INGEST_FILE_SLICE_S = 30.0  # The same in the middle of a file, which is read again then.
 INGEST_PARTS_TOGETHER = 8  # Parts of a file in one commit.
+INGEST_PARTS_AHEAD = 4  # Read while others are stored; each is some hundred KiB.
 INGEST_COMMIT_S = 1.0  # What was made so long ago is stored without waiting for more.
 INGEST_ATTEMPTS = 5  # Of one file, when the embedder or the file store fails for a moment.
 INGEST_BACKOFF_S = 0.5

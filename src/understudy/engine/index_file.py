@@ -146,11 +146,10 @@ class FileIndexing:
         made = _Made(self.app.world.monotonic)
         async with (
             spooled(self.app, private_of(file, FilePrivate)) as path,
-            aclosing(self._parts(path, filename, document.parts)) as parts,
+            aclosing(ahead(self._parts(path, filename, document.parts))) as parts,
         ):
             part = await anext(parts, None)
             while part is not None:
-                # Read ahead: the reader of a short file is free before its vectors are made.
                 following = await anext(parts, None)
                 try:
                     vectors = await vectors_of(self.app, self.index, part.texts)
@@ -301,6 +300,39 @@ class FileIndexing:
             self.app.bell.ring(f"store:{self.index.id}")
             return
         raise Moved
+
+
+class _End:
+    """Nothing more is read; `error` is why, when it was not the end."""
+
+    def __init__(self, error: Exception | None) -> None:
+        self.error = error
+
+
+async def ahead(parts: AsyncGenerator[Part]) -> AsyncGenerator[Part]:
+    """The same parts, some of them read before they are asked for: the reader works on while
+    others are stored, and that of a short file is free before its vectors are made."""
+    queue: asyncio.Queue[Part | _End] = asyncio.Queue(limits.INGEST_PARTS_AHEAD)
+
+    async def read() -> None:
+        end = _End(None)
+        try:
+            async with aclosing(parts):
+                async for part in parts:
+                    await queue.put(part)
+        except Exception as error:  # noqa: BLE001 (raised where the parts are asked for)
+            end = _End(error)
+        await queue.put(end)
+
+    reading = asyncio.create_task(read())
+    try:
+        while isinstance(part := await queue.get(), Part):
+            yield part
+        if part.error is not None:
+            raise part.error
+    finally:
+        reading.cancel()
+        await asyncio.wait([reading])
 
 
 class _Made:
