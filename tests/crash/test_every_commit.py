@@ -25,6 +25,8 @@ from tests.engine.stage import (
     opened_store,
 )
 from understudy import limits
+from understudy.engine.files import blobs_of
+from understudy.sandbox.local import Local
 from understudy.store import Database, Row, Statement
 from understudy.store.store import Store
 
@@ -77,7 +79,7 @@ Scene = Callable[[Stage], Awaitable[Json]]
 
 async def _begin(stage: Stage, script: Json, **more: Any) -> Json:
     """A run of this script; each request has its key, so that a new process can play it again."""
-    model = {"model": "m", "tools": [FUNCTION]}
+    model = {"model": "m", "tools": [FUNCTION, {"type": "code_interpreter"}]}
     assistant = await stage.post("/assistants", model, key="assistant")
     thread = await stage.post("/threads", {}, key="thread")
     text = f"Please rehearse:{httpx2.Response(200, json=script).text}"
@@ -140,6 +142,18 @@ async def expired(stage: Stage) -> Json:
     return await stage.until(run, "expired")
 
 
+async def code(stage: Stage) -> Json:
+    """Two calls of code, which leave files, and a message that links one."""
+    one = "open('/mnt/data/x', 'w').write('1'); open('/mnt/data/y', 'w').write('2'); print('one')"
+    two = "print(open('/mnt/data/x').read()); open('/mnt/data/x', 'a').write('3');"
+    turns = [[_code(one)], [_code(two)], [{"text": "[x](sandbox:/mnt/data/x)"}]]
+    return await stage.until(await _begin(stage, {"turns": turns}))
+
+
+def _code(code: str) -> Json:
+    return {"call": {"name": "code_interpreter", "arguments": {"code": code}}}
+
+
 async def _has_saved(stage: Stage, run: Json, word: str) -> bool:
     """Whether this process showed the word and its log has it."""
     lease = stage.held.get(run["id"])
@@ -147,7 +161,7 @@ async def _has_saved(stage: Stage, run: Json, word: str) -> bool:
     return any(row.kind == "delta" and word.encode() in row.frames for row in rows)
 
 
-SCENES: list[Scene] = [text, functions, rounds, cancelled, cancelled_while_waiting, expired]
+SCENES: list[Scene] = [text, functions, rounds, cancelled, cancelled_while_waiting, expired, code]
 
 
 @pytest.mark.parametrize("is_applied", [False, True], ids=["before", "after"])
@@ -173,6 +187,7 @@ class Play:
     def __init__(self, folder: Path, scene: Scene) -> None:
         folder.mkdir()
         self._record = folder / "record.db"
+        self._blobs = folder / "blobs"
         self._scene = scene
         self._clock = Clock()
         self._calls: list[str] = []
@@ -196,24 +211,44 @@ class Play:
             return made[0]
 
         async with opened_store(self._record, wrap) as store:
-            playing = asyncio.create_task(self._play(store))
+            sandbox = Local()
+            playing = asyncio.create_task(self._play(store, sandbox))
             dying = asyncio.create_task(made[0].has_died.wait())
             await asyncio.wait({playing, dying}, return_when=asyncio.FIRST_COMPLETED)
             if playing.done():
                 playing.result()
                 dying.cancel()
+            await sandbox.close()  # It dies with its server.
             return playing.done()
 
-    async def _play(self, store: Store) -> None:
-        async with opened_stage(store, self._clock) as stage:
+    async def _play(self, store: Store, sandbox: Local) -> None:
+        url = self._blobs.as_uri()
+        async with opened_stage(store, self._clock, sandbox=sandbox, blobs_url=url) as stage:
             stage.model.calls = self._calls
             run = await self._scene(stage)
             await eventually(lambda: not stage.held)
             self._end = await _snapshot(stage, run)
+            self._end["files"] = await self._files(stage)
             lines = await store.journal(run["id"])
             journalled = {f"{line.run_id}:{line.key}:{line.attempt}" for line in lines}
             assert set(self._calls) <= journalled
             assert len(set(self._calls)) == len(self._calls), "a call was repeated under its line"
+
+    async def _files(self, stage: Stage) -> list[tuple[str, bytes]]:
+        """The files of code, with their bytes. Any other bytes are promised to be deleted."""
+        files = (await stage.get("/files?purpose=assistants_output&order=asc"))["data"]
+        records = await stage.app.store.get_many("file", "default", [one["id"] for one in files])
+        owned = {blob.key for record in records for blob in blobs_of(record)}
+        found = {path.name.partition("#")[0] for path in self._blobs.glob("*")}
+        assert owned <= found
+        for key in found - owned:
+            job = await stage.app.store.job(key)
+            is_gone = not list(self._blobs.glob(f"{key}*"))
+            assert job is not None or is_gone, "bytes without an owner"
+        return [
+            (file["filename"], (await stage.http.get(f"/files/{file['id']}/content")).content)
+            for file in files
+        ]
 
 
 async def _snapshot(stage: Stage, run: Json) -> Json:
@@ -232,7 +267,7 @@ async def _snapshot(stage: Stage, run: Json) -> Json:
     return {
         "run": (run["status"], run["last_error"], run["required_action"]),
         "messages": [
-            (one["role"], one["status"], _reason(one), _text(one))
+            (one["role"], one["status"], _reason(one), _text(one), len(one["attachments"]))
             for one in messages
             if one["id"] not in redone and _text(one) != _FREE
         ],
@@ -284,5 +319,16 @@ def _text(message: Json) -> str:
 
 def _calls(step: Json) -> list[tuple[str, str, str]]:
     calls = step["step_details"].get("tool_calls", [])
-    functions = [call["function"] for call in calls]
-    return [(one["name"], one["arguments"], one["output"]) for one in functions]
+    return [_function(call) if call["type"] == "function" else _ran(call) for call in calls]
+
+
+def _function(call: Json) -> tuple[str, str, str]:
+    one = call["function"]
+    return one["name"], one["arguments"], one["output"]
+
+
+def _ran(call: Json) -> tuple[str, str, str]:
+    """Code and its logs, but for the line of a session that is new because its server is."""
+    logs = "".join(one["logs"] for one in call["code_interpreter"]["outputs"])
+    said = [line for line in logs.splitlines() if not line.startswith("[The session was restarted")]
+    return "code", call["code_interpreter"]["input"], "\n".join(said)

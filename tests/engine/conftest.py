@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.engine.coding import Troubled
 from tests.engine.stage import Clock, Hooked, Stage, opened_stage, opened_store
 from understudy.store import Database
 from understudy.store.store import Store
@@ -44,4 +45,19 @@ def database(store: Store, hooks: list[Hooked]) -> Hooked:
 async def stage(store: Store, clock: Clock) -> AsyncIterator[Stage]:
     """An App that is at work."""
     async with opened_stage(store, clock) as stage:
+        yield stage
+
+
+@pytest.fixture
+async def sandbox() -> AsyncIterator[Troubled]:
+    """Where code runs: without a jail, which is not what these tests are about."""
+    sandbox = Troubled()
+    yield sandbox
+    await sandbox.close()
+
+
+@pytest.fixture
+async def coder(store: Store, clock: Clock, sandbox: Troubled) -> AsyncIterator[Stage]:
+    """An App that is at work and can run code."""
+    async with opened_stage(store, clock, sandbox=sandbox) as stage:
         yield stage

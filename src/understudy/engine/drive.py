@@ -103,11 +103,11 @@ class Driver:
             error = ApiError.thread_deleted() if deleted else ApiError.unavailable()
         finally:
             self.app.log.close(self.live, error)
-            await self._let_go()
+        await self._let_go()
 
     async def _let_go(self) -> None:
-        """What was written and not committed goes; so does the session of a deleted thread, which
-        may have begun just then."""
+        """What was written and not committed goes now rather than when its promise is due; so does
+        the session of a deleted thread, which may have begun just then."""
         for key in self.promised:
             await files.hurry(self.app, key)
         if self.lease.reason == "deleted" and self._state is not None:
