@@ -4,7 +4,6 @@ shown while it comes."""
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
 from typing import TYPE_CHECKING
 
 from understudy import limits
@@ -114,30 +113,13 @@ async def _stream(driver: Driver, request: ChatRequest, call_id: str, pending: M
     try:
         async with driver.lease.interruptible(driver.time_left_s):
             if pending is not None:
-                first = await _overlapped(driver, chunks, pending)
-                await _hear(driver, first)
+                await _hear(driver, await driver.beside_commit(pending, anext(chunks, [])))
             async for batch in chunks:
                 await _hear(driver, batch)
             assert driver.turn is not None, "a turn is heard"
             await _say(driver, driver.turn.finish(driver.now))
     finally:
         await chunks.aclose()
-
-
-async def _overlapped(
-    driver: Driver, chunks: AsyncGenerator[list[ChatChunk], None], pending: Move
-) -> list[ChatChunk]:
-    """The provider's first chunks; the pending move is committed, and seen, before them."""
-    first = asyncio.ensure_future(anext(chunks, []))
-    try:
-        await driver.commit(pending)
-        return await first
-    finally:
-        if not first.done():
-            first.cancel()
-            await asyncio.wait([first])
-        elif not first.cancelled():
-            first.exception()  # Seen, also when the commit's own error is on its way.
 
 
 async def _hear(driver: Driver, batch: list[ChatChunk]) -> None:

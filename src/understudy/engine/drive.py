@@ -8,8 +8,9 @@ lease changes nothing. `Interrupted` ends any wait inside a turn; commits are fi
 
 import asyncio
 import math
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import structlog
 
@@ -48,6 +49,8 @@ from understudy.wire.events import STREAM_ENDS, Event
 from understudy.wire.messages import Content
 from understudy.wire.runs import Usage
 from understudy.wire.steps import Step
+
+T = TypeVar("T")
 
 _log = structlog.get_logger()
 
@@ -138,8 +141,7 @@ class Driver:
                 case CallModel():
                     move = await self._turn(move)
                 case RunTool():
-                    await self.commit(move)
-                    move = await self._tool(move.next)
+                    move = await self._tool(move, move.next)
                 case Wait():
                     await self.commit(
                         move,
@@ -232,13 +234,19 @@ class Driver:
     def _window(self, state: State) -> int | None:
         return self.app.worker.context_tokens.get(state.run.model)
 
-    async def _tool(self, next: RunTool) -> Move:
-        """One call of a built-in tool."""
-        names = toolbox.built_in(self.state.run.tools)
+    async def _tool(self, opened: Move, next: RunTool) -> Move:
+        """One call of a built-in tool, whose step is `opened`. A search only reads, so it does not
+        wait for that commit; code does."""
+        tool = toolbox.built_in(self.state.run.tools)[next.call.name]
+        run_call = TOOLS[tool]
         try:
-            async with self.lease.interruptible(self.time_left_s):
-                run_call = TOOLS[names[next.call.name]]
-                answer = await run_call(self, next.call)
+            if tool == "file_search":
+                async with self.lease.interruptible(self.time_left_s):
+                    answer = await self.beside_commit(opened, run_call(self, next.call))
+            else:
+                await self.commit(opened)
+                async with self.lease.interruptible(self.time_left_s):
+                    answer = await run_call(self, next.call)
         except ToolOff as off:
             return self.apply(ToolFailed(now=self.now, message=str(off)))
         self.made = answer
@@ -329,6 +337,19 @@ class Driver:
         Raises Conflict when the lease is lost or a cancel was asked; then nothing changed.
         """
         await whole(self._commit(move, more, cancelled_ok))
+
+    async def beside_commit(self, move: Move, work: Awaitable[T]) -> T:
+        """Commit a move while work goes on of which nothing is seen before; what it came to."""
+        working = asyncio.ensure_future(work)
+        try:
+            await self.commit(move)
+            return await working
+        finally:
+            if not working.done():
+                working.cancel()
+                await asyncio.wait([working])
+            elif not working.cancelled():
+                working.exception()  # Seen, also when the commit's own error is on its way.
 
     async def _commit(
         self, move: Move | None, more: tuple[Statement, ...], cancelled_ok: bool
