@@ -1,12 +1,18 @@
 """Every Sandbox that the conformance suite runs against, and short ways to use one."""
 
 import contextlib
+import dataclasses
+import tempfile
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
+from pathlib import Path
 
 from understudy.sandbox import FileInfo, Result, Sandbox, Session
+from understudy.sandbox.bubblewrap import Bubblewrap
+from understudy.sandbox.environment import Environment, installed
 from understudy.sandbox.local import Local
+from understudy.settings import Settings, sandbox_folder_of
 
 
 @dataclass(frozen=True)
@@ -42,14 +48,33 @@ async def contents(session: Session, path: str) -> bytes:
 
 
 @contextlib.asynccontextmanager
-async def _local() -> AsyncGenerator[Sandbox]:
-    sandbox = Local()
+async def opened(sandbox: Sandbox) -> AsyncGenerator[Sandbox]:
+    """A sandbox, closed in the end."""
     try:
         yield sandbox
     finally:
         await sandbox.close()
 
 
+def environment() -> Environment:
+    """The Python of the jail. `make test` installs it."""
+    found = installed(sandbox_folder_of(Settings()))
+    assert found, "run `understudy sandbox install` first"
+    return found
+
+
+@contextlib.asynccontextmanager
+async def _cold() -> AsyncGenerator[Sandbox]:
+    """Without packages: each session would import them for itself, which is slow."""
+    with tempfile.TemporaryDirectory() as site:
+        Path(site).chmod(0o755)
+        bare = dataclasses.replace(environment(), site=Path(site))
+        async with opened(Bubblewrap(bare, way="cold")) as sandbox:
+            yield sandbox
+
+
 SANDBOXES: dict[str, Callable[[], AbstractAsyncContextManager[Sandbox]]] = {
-    "local": _local,
+    "local": lambda: opened(Local()),
+    "nested": lambda: opened(Bubblewrap(environment(), way="nested")),
+    "cold": _cold,
 }

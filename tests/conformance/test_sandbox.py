@@ -5,34 +5,41 @@ import time
 from collections.abc import AsyncIterator
 
 import pytest
+import pytest_asyncio
 
 from tests.conformance.sandboxes import SANDBOXES, Run, contents, pieces, put, running
 from understudy.sandbox import FileRefused, Note, Sandbox, SandboxLost, Session
 
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-@pytest.fixture(params=sorted(SANDBOXES))
+
+@pytest_asyncio.fixture(params=sorted(SANDBOXES), scope="module", loop_scope="module")
 async def sandbox(request: pytest.FixtureRequest) -> AsyncIterator[Sandbox]:
     """A sandbox that is up."""
     async with SANDBOXES[request.param]() as sandbox:
+        await sandbox.started()
         yield sandbox
 
 
-@pytest.fixture
-async def session(sandbox: Sandbox) -> Session:
+@pytest_asyncio.fixture(loop_scope="module")
+async def session(sandbox: Sandbox) -> AsyncIterator[Session]:
     """A new session."""
-    return await sandbox.session("thread_a")
+    yield await sandbox.session("thread_a")
+    await sandbox.forget("thread_a")
+    await sandbox.forget("thread_b")
 
 
 async def test_it_is_up_and_says_what_it_is(sandbox: Sandbox) -> None:
     """After the self-test."""
-    await sandbox.started()
     assert sandbox.state == "up"
     assert sandbox.detail
 
 
-async def test_a_key_has_one_session_and_another_key_another(sandbox: Sandbox) -> None:
+async def test_a_key_has_one_session_and_another_key_another(
+    sandbox: Sandbox, session: Session
+) -> None:
     """Variables, files and notes are a session's own."""
-    one = await sandbox.session("thread_a")
+    one = session
     other = await sandbox.session("thread_b")
     one.notes["x"] = Note("stamp", "file-1")
     await running(one, "x = 41; open('/mnt/data/mine', 'w').write('x')")
@@ -43,9 +50,9 @@ async def test_a_key_has_one_session_and_another_key_another(sandbox: Sandbox) -
     assert other.notes == {}
 
 
-async def test_a_forgotten_key_begins_anew(sandbox: Sandbox) -> None:
+async def test_a_forgotten_key_begins_anew(sandbox: Sandbox, session: Session) -> None:
     """Nothing of the old session is there."""
-    old = await sandbox.session("thread_a")
+    old = session
     old.notes["x"] = Note("stamp", "file-1")
     await running(old, "x = 1; open('/mnt/data/mine', 'w').write('x')")
     await sandbox.forget("thread_a")
@@ -270,9 +277,8 @@ async def test_a_source_that_fails_leaves_no_file(session: Session) -> None:
     assert await session.files() == []
 
 
-async def test_a_closed_session_is_lost(sandbox: Sandbox) -> None:
+async def test_a_closed_session_is_lost(sandbox: Sandbox, session: Session) -> None:
     """And its key gets another."""
-    session = await sandbox.session("thread_a")
     await session.close()
     for ask in (session.files(), running(session, "1"), put(session, "a", b"")):
         with pytest.raises(SandboxLost):
@@ -280,14 +286,42 @@ async def test_a_closed_session_is_lost(sandbox: Sandbox) -> None:
     assert await sandbox.session("thread_a") is not session
 
 
-async def test_closing_ends_what_runs(sandbox: Sandbox) -> None:
+async def test_closing_ends_what_runs(session: Session) -> None:
     """Who waits for it hears that it is lost."""
-    session = await sandbox.session("thread_a")
     task = asyncio.create_task(running(session, "while True: pass", timeout_s=30))
     await asyncio.sleep(0.5)
     await session.close()
     with pytest.raises(SandboxLost):
         await task
+
+
+_PNG = (
+    "import struct, zlib\n"
+    "def part(kind, data):\n"
+    "    crc = zlib.crc32(kind + data)\n"
+    "    return struct.pack('>I', len(data)) + kind + data + struct.pack('>I', crc)\n"
+    "class Dot:\n"
+    "    def __init__(self, grey): self.grey = grey\n"
+    "    def _repr_png_(self):\n"
+    "        head = struct.pack('>IIBBBBB', 1, 1, 8, 0, 0, 0, 0)\n"
+    "        return (b'\\x89PNG\\r\\n\\x1a\\n' + part(b'IHDR', head)\n"
+    "            + part(b'IDAT', zlib.compress(bytes([0, self.grey]))) + part(b'IEND', b''))\n"
+)
+
+
+async def test_images_come_in_order(session: Session) -> None:
+    """What code displays, and what its last line is."""
+    said = await running(session, f"{_PNG}print('a')\ndisplay(Dot(1))\nprint('b')\nDot(2)")
+    assert said.logs == "a\nb\n"
+    assert [image[:8] for image in said.result.images] == [b"\x89PNG\r\n\x1a\n"] * 2
+    assert said.result.images[0] != said.result.images[1]
+
+
+async def test_images_over_the_limit_are_counted(session: Session) -> None:
+    """The first ones are kept."""
+    said = await running(session, f"{_PNG}for i in range(25): display(Dot(i))")
+    assert (len(said.result.images), said.result.dropped_images) == (20, 5)
+    assert (await running(session, "1")).result.images == []
 
 
 async def test_code_may_hold_any_text(session: Session) -> None:

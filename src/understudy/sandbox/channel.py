@@ -10,6 +10,7 @@ import socket
 import struct
 import sys
 from collections import deque
+from typing import cast
 
 from understudy import limits
 from understudy.sandbox import SandboxLost
@@ -43,16 +44,7 @@ async def _hello(mine: socket.socket, timeout_s: float) -> int:
     if sys.platform == "linux":
         mine.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
     mine.setblocking(False)
-    loop = asyncio.get_running_loop()
-    readable: asyncio.Future[None] = loop.create_future()
-    loop.add_reader(mine, _wake, readable)
-    try:
-        async with asyncio.timeout(timeout_s):
-            await readable
-    except TimeoutError:
-        raise NotStarted(f"It did not answer within {timeout_s:.0f} seconds.") from None
-    finally:
-        loop.remove_reader(mine)
+    await readable(mine, timeout_s)
     try:
         said, ancillary, _, _ = mine.recvmsg(
             _HELLO_BYTES, socket.CMSG_SPACE(_CREDENTIALS.size), socket.MSG_DONTWAIT
@@ -64,6 +56,20 @@ async def _hello(mine: socket.socket, timeout_s: float) -> int:
     for _, _, data in ancillary:
         return int(_CREDENTIALS.unpack(data[: _CREDENTIALS.size])[0])
     return 0
+
+
+async def readable(mine: socket.socket, timeout_s: float) -> None:
+    """Wait for a first word. Raises NotStarted."""
+    loop = asyncio.get_running_loop()
+    waiting: asyncio.Future[None] = loop.create_future()
+    loop.add_reader(mine, _wake, waiting)
+    try:
+        async with asyncio.timeout(timeout_s):
+            await waiting
+    except TimeoutError:
+        raise NotStarted(f"It did not answer within {timeout_s:.0f} seconds.") from None
+    finally:
+        loop.remove_reader(mine)
 
 
 def _wake(waiting: asyncio.Future[None]) -> None:
@@ -133,8 +139,8 @@ class Channel(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """The loop has taken the socket."""
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        # uvloop's transports are such by what they do, not by their class.
+        self._transport = cast(asyncio.Transport, transport)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The other end is gone."""

@@ -14,6 +14,8 @@ FLUSH_S = 0.04  # or so old: a frame for each tiny print would cost more than th
 WATCH_S = 0.25  # Between looks at memory and processes.
 INTERRUPT_AGAIN_S = 0.3  # `os.system` swallows an interrupt: it gets another one.
 REAP_S = 5.0  # For killed processes to be gone; the kernel needs longer only for a full disk.
+MATPLOTLIB = "/tmp/matplotlib"  # noqa: S108 - Its folder, in a jail's own /tmp.
+WRITABLE = ("/mnt/data", "/tmp", "/dev/shm")  # noqa: S108 - What a jail has of its own.
 PATH_BYTES = 4096  # Of a path from the server.
 
 

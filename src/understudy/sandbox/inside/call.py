@@ -18,6 +18,7 @@ from understudy.sandbox.inside.bounds import (
     READ_BYTES,
     WATCH_S,
     WORKER_HEAD_BYTES,
+    WRITABLE,
     Bounds,
 )
 from understudy.sandbox.inside.frames import BadFrame, Head, Parser, packed
@@ -112,17 +113,17 @@ class Call:
             self._hear()  # It may have died after its last word.
             if not self._is_over:
                 self._lose("died")
-        elif self._is_memory_full() or self._is_folder_full():
+        elif self._is_memory_full():
             self._lose("memory")
+        elif self._bounds.is_jailed and any(map(self._has_too_many_files, WRITABLE)):
+            os._exit(0)  # The files are the trouble: the session goes, and they with it.
 
     def _is_memory_full(self) -> bool:
         return self._worker.memory_bytes(self._bounds) > self._bounds.session_bytes
 
-    def _is_folder_full(self) -> bool:
-        """Whether there are more files than the bounds allow, where no mount option says it."""
-        if not self._bounds.is_jailed:
-            return False
-        status = os.statvfs(self._bounds.folder)
+    def _has_too_many_files(self, folder: str) -> bool:
+        """Whether there are more than the bounds allow, where no option of the mount says it."""
+        status = os.statvfs(folder)
         return status.f_files - status.f_ffree > self._bounds.folder_files
 
     def _stop(self, reason: str, grace_s: float) -> None:

@@ -54,15 +54,21 @@ def is_open(value: Any) -> bool:
 
 
 def draw(figure: Any, pixels: int) -> bytes | None:  # Any: the sandbox has types of its own.
-    """A figure as PNG, at a lower resolution when it would be too large."""
+    """A figure as PNG, smaller than it says when it would be too large."""
     width, height = figure.get_size_inches()
     wanted = float(figure.dpi or _DPI)
-    dpi = _fitting(width, height, wanted, pixels)
-    if dpi < wanted:
+    if not (0 < width < math.inf and 0 < height < math.inf):
+        sys.stderr.write("A figure without a size is not drawn.\n")
+        return None
+    # First a lower resolution; then less paper, because text cannot be drawn as small as one likes.
+    dpi = max(_fitting(width, height, wanted, pixels), min(_DPI, wanted))
+    scale = min(1.0, _fitting(width, height, dpi, pixels) / dpi)
+    if dpi < wanted or scale < 1:
         figure.set_dpi(dpi)
+        figure.set_size_inches(width * scale, height * scale)
         sys.stderr.write(
             f"A figure of {width * wanted:.0f} x {height * wanted:.0f} pixels is too large: "
-            f"drawn as {width * dpi:.0f} x {height * dpi:.0f}.\n"
+            f"drawn as {width * scale * dpi:.0f} x {height * scale * dpi:.0f}.\n"
         )
     image = io.BytesIO()
     figure.savefig(image, format="png", dpi=dpi, bbox_inches=_bbox(figure, dpi, pixels))
@@ -71,7 +77,7 @@ def draw(figure: Any, pixels: int) -> bytes | None:  # Any: the sandbox has type
 
 def _fitting(width: float, height: float, dpi: float, pixels: int) -> float:
     """The resolution, or the highest that the bounds allow."""
-    if not (0 < width < math.inf and 0 < height < math.inf):
+    if width <= 0 or height <= 0:
         return dpi
     return min(dpi, math.sqrt(pixels / (width * height)), _SIDE_PIXELS / max(width, height))
 

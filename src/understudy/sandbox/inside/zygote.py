@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from understudy.sandbox.inside import kernel, supervisor
+from understudy.sandbox.inside.bounds import MATPLOTLIB
 from understudy.sandbox.inside.frames import Head
 
 _REAP_S = 1.0  # Dead sessions are buried at least so often.
@@ -27,7 +28,7 @@ _OPTIONS = kernel.MS_NOSUID | kernel.MS_NODEV
 
 def serve(server: socket.socket) -> NoReturn:
     """Say that it is ready, and fork sessions until the server hangs up."""
-    kernel.reap_orphans()
+    cache = _matplotlib_files()
     gc.collect()
     gc.freeze()  # A collection in a session would touch, and so copy, what is shared.
     # Namespaces for users cannot be left by a process with threads.
@@ -40,7 +41,7 @@ def serve(server: socket.socket) -> NoReturn:
         said, ancillary, _, _ = server.recvmsg(_MESSAGE_BYTES, socket.CMSG_SPACE(4))
         if not said:
             os._exit(0)
-        _fork(server, json.loads(said), array.array("i", ancillary[0][2])[0])
+        _fork(server, {**json.loads(said), "cache": cache}, array.array("i", ancillary[0][2])[0])
 
 
 def _say(server: socket.socket, head: Head) -> None:
@@ -100,11 +101,26 @@ def _enter(sizes: Head) -> None:
         )
     with contextlib.suppress(OSError):  # Beside seccomp, which says the same.
         _write("/proc/sys/user/max_user_namespaces", "0")
+    _give_matplotlib(sizes["cache"])
     os.chdir(sizes["folder"])
     kernel.drop_capabilities()
     kernel.forbid_new_privileges()
     kernel.set_dumpable(False)
     sys.argv[:] = [""]
+
+
+def _matplotlib_files() -> dict[str, bytes]:
+    """The list of fonts, which takes long to make."""
+    folder = Path(MATPLOTLIB)
+    return {path.name: path.read_bytes() for path in folder.glob("*.json")}
+
+
+def _give_matplotlib(files: dict[str, bytes]) -> None:
+    """Programs that the code starts import matplotlib anew."""
+    folder = Path(MATPLOTLIB)
+    folder.mkdir()
+    for name, data in files.items():
+        (folder / name).write_bytes(data)
 
 
 def _write(path: str, text: str) -> None:
