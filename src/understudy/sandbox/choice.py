@@ -9,7 +9,9 @@ import sys
 from pathlib import Path
 
 from understudy.sandbox import Sandbox
+from understudy.sandbox.bubblewrap import Bubblewrap
 from understudy.sandbox.environment import installed
+from understudy.sandbox.local import Local
 from understudy.sandbox.off import Off
 from understudy.sandbox.system import BUBBLEWRAP, command_for, has_bubblewrap
 
@@ -21,7 +23,9 @@ def open_sandbox(setting: str, folder: Path) -> Sandbox:
     """The sandbox of a setting; `folder` has the Python environment of those on this machine."""
     if setting == "off":
         return Off("It is switched off here.", "UNDERSTUDY_SANDBOX=auto switches it on.")
-    if setting == "unsafe-local" or setting.startswith(JUPYTER):
+    if setting == "unsafe-local":
+        return Local()
+    if setting.startswith(JUPYTER):
         return Off(f"This version has no sandbox `{setting.split(':')[0]}`.", "Use another one.")
     return _jail(folder)
 
@@ -44,4 +48,4 @@ def _jail(folder: Path) -> Sandbox:
             f"The sandbox's Python packages are not installed in {folder}.",
             "Install them with `understudy sandbox install` and restart the server.",
         )
-    return Off("This version has no jail.", "Use another one.")
+    return Bubblewrap(environment)

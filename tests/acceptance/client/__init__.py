@@ -2,6 +2,7 @@
 
 from tests.acceptance.client import (
     asynchronous,
+    code,
     doors,
     errors,
     files,
@@ -19,6 +20,7 @@ __all__ = [
     "ASSERTIONS",
     "SCENARIOS",
     "asynchronous",
+    "code",
     "doors",
     "errors",
     "files",

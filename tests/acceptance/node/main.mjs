@@ -13,6 +13,7 @@ import "./stops.mjs";
 import "./doors.mjs";
 import "./files.mjs";
 import "./vector_stores.mjs";
+import "./code.mjs";
 
 const [url, key, provider, ...wanted] = process.argv.slice(3);
 const client = connect(url, key);
