@@ -9,6 +9,7 @@ from benchmarks import (
     ingestion,
     report,
     retrieval,
+    sandbox,
     search,
     searching_runs,
     start,
@@ -24,6 +25,7 @@ _MEASURES = {
     "search": search.measure,
     "ingestion": ingestion.measure,
     "searching_runs": searching_runs.measure,
+    "sandbox": sandbox.measure,
     "retrieval": retrieval.measure,
 }
 

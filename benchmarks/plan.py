@@ -18,6 +18,7 @@ class Plan:
     ingestions: int = 3  # Of each size.
     searching_runs: int = 60
     searches: int = 100  # Pairs of one search and one bare query.
+    sessions: int = 20  # Of the sandbox, for each figure of time.
 
 
 QUICK = Plan(
@@ -32,4 +33,5 @@ QUICK = Plan(
     ingestions=1,
     searching_runs=15,
     searches=20,
+    sessions=5,
 )
