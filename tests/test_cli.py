@@ -246,9 +246,9 @@ def test_a_sandbox_that_cannot_be_is_off_with_cause_and_remedy(tmp_path: Path) -
     variables = {
         "UNDERSTUDY_SANDBOX": "bubblewrap",
         "UNDERSTUDY_SANDBOX_FOLDER": str(tmp_path / "empty"),
-        "PATH": f"{bare_path(tmp_path, 'bwrap')}",
+        "PATH": bare_path(tmp_path, "bwrap"),
     }
-    why = f"The sandbox's Python packages are not installed in {tmp_path / 'empty'}. "
+    why = "The sandbox's Python packages are not installed. "
     why += "Install them with `understudy sandbox install` and restart the server."
     with served(tmp_path, **variables) as server:
         assert f"  sandbox       off: {why}" in server.banner
@@ -274,11 +274,11 @@ def test_without_bubblewrap_the_command_that_brings_it_is_named(tmp_path: Path) 
 
 
 def bare_path(folder: Path, *programs: str) -> str:
-    """A PATH with nothing but these on it, which do nothing."""
+    """A PATH with nothing but these on it, which only say that they are bubblewrap."""
     path = folder / "bin"
     path.mkdir()
     for name in programs:
-        (path / name).write_text("#!/bin/sh\n")
+        (path / name).write_text("#!/bin/sh\necho bubblewrap 0.8.0\n")
         (path / name).chmod(0o755)
     return str(path)
 
@@ -297,6 +297,23 @@ def test_no_sandbox_at_all_is_for_this_machine_alone(tmp_path: Path, host: str) 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.1.2.3", "localhost", "::1"])
 def test_no_sandbox_at_all_may_be_on_loopback(host: str) -> None:
     check_settings(Settings(host=host, sandbox="unsafe-local"))
+
+
+def test_an_environment_that_does_not_work_is_told_after_the_start(tmp_path: Path) -> None:
+    """The banner does not wait for the self-test; what it finds is a line of its own."""
+    folder = tmp_path / "sandbox"
+    (folder / "site").mkdir(parents=True)
+    record = {"python": "/bin/false", "prefix": "/usr", "version": "3.11", "packages": ""}
+    (folder / "environment.json").write_text(json.dumps({**record, "full": False}))
+    variables = {"UNDERSTUDY_SANDBOX": "bubblewrap", "UNDERSTUDY_SANDBOX_FOLDER": str(folder)}
+    with served(tmp_path, **variables) as server:
+        assert "  sandbox       bubblewrap (starting)" in server.banner
+        assert server.process.stdout is not None
+        line = server.process.stdout.readline()
+        assert line.startswith("  sandbox       off: The sandbox does not start: ")
+        seam = httpx2.get(server.url.replace("/v1", "/health")).json()["seams"]["sandbox"]
+        assert seam["state"] == "off"
+        assert line.strip().endswith(f"off: {seam['detail']}")
 
 
 def test_a_sandbox_that_cannot_be_installed_is_told_in_one_line(tmp_path: Path) -> None:

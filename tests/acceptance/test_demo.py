@@ -1,5 +1,6 @@
 """`understudy demo`, as a newcomer runs it."""
 
+import re
 import signal
 import subprocess
 import sys
@@ -38,15 +39,34 @@ def test_the_demo_shows_a_whole_conversation_and_cleans_up(folder: Path) -> None
         output, errors = demo.communicate(timeout=DEMO_S)
     assert (demo.returncode, errors) == (0, "")
     lines = [line.strip() for line in output.splitlines()]
-    assert len(lines) <= 50
+    assert len(lines) <= 60
     assert 'it calls  get_weather({"city": "Oslo"})' in lines
     assert any(line.startswith("assistant  The get_weather call answered:") for line in lines)
     assert "record  4 messages: user, assistant, user, assistant" in lines
     assert "assistant  Yes, herons may come in【4:0†source】." in lines
     assert "citation  【4:0†source】 is handbook.md" in lines
+    assert "it writes  import matplotlib.pyplot as plt" in lines
+    assert "Rome    473" in lines
+    assert any(
+        re.fullmatch(r"chart  a PNG image of \d{4,} bytes was downloaded", line) for line in lines
+    )
+    assert "file  summary.csv, 29 bytes, was downloaded: sandbox:/mnt/data/summary.csv" in lines, (
+        "is the sandbox installed? scripts/bootstrap sandbox"
+    )
     assert any("refused with 401: Incorrect API key provided" in line for line in lines)
     assert "restart  on the same folder: all 4 messages are still there" in lines
     assert list(folder.iterdir()) == []
+
+
+def test_where_code_cannot_run_the_demo_says_why_and_goes_on(folder: Path) -> None:
+    """Cause and remedy, in one line."""
+    with start(folder, UNDERSTUDY_SANDBOX_FOLDER=str(folder / "nothing")) as demo:
+        output, errors = demo.communicate(timeout=DEMO_S)
+    assert (demo.returncode, errors) == (0, "")
+    [line] = [line for line in output.splitlines() if "no code" in line]
+    assert "code_interpreter is off here. " in line
+    assert "nstall" in line
+    assert "kill -9" in output
 
 
 def test_a_demo_that_is_stopped_takes_its_server_along(folder: Path) -> None:
