@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from understudy import limits
+from understudy.sandbox.interpreter import JAIL_ID
 from understudy.settings import PREFIX, Settings, descriptions, settings_page
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -124,6 +126,31 @@ def test_every_setting_is_described_on_the_settings_page() -> None:
     """docs/settings.md is generated; a new setting is one field and this page made again."""
     assert [name for name, text in descriptions().items() if not text.endswith(".")] == []
     assert read("docs/settings.md") == settings_page()
+
+
+def test_the_limits_of_the_sandbox_are_those_of_the_code() -> None:
+    """docs/sandbox.md has them for people; limits.py has the truth."""
+    mib, page = 2**20, read("docs/sandbox.md")
+    files, folders = limits.CODE_FILES, limits.CODE_FOLDER_DEPTH
+    images, image_mib = limits.CODE_IMAGES, limits.CODE_IMAGE_BYTES // mib
+    idle_h, age_h = limits.CODE_IDLE_S / 3600, limits.CODE_AGE_S / 3600
+    rows = [
+        f"| time of one call | {limits.CODE_S:.0f} s |",
+        f"killed {limits.CODE_GRACE_S:.0f} s later",
+        f"| memory of one process | {limits.CODE_PROCESS_BYTES // mib} MiB above",
+        f"| memory of a session | {limits.CODE_SESSION_BYTES // 2**30} GiB |",
+        f"| processes and threads | {limits.CODE_PROCESSES} |",
+        f"| open files | {limits.CODE_OPEN_FILES} |",
+        f"| {limits.CODE_FOLDER_BYTES // mib} MiB and {limits.CODE_FOLDER_FILES:,} files,",
+        f"| `/tmp`, `/dev/shm` | {limits.CODE_TMP_BYTES // mib} MiB each",
+        f"| output of one call | {limits.CODE_LOGS_BYTES // 1024} KiB |",
+        f"| images of one call | {images}, of {image_mib} MiB each |",
+        f"| files saved of one call | {files}, nearest first, down to {folders} folders |",
+        f"| sessions | {limits.CODE_SESSIONS} |",
+        f"| {idle_h:.0f} h without use, {age_h:.0f} h in all |",
+        f"the jail's user is number {JAIL_ID}",
+    ]
+    assert [row for row in rows if row not in page] == []
 
 
 def test_each_change_is_one_sentence_of_a_known_kind() -> None:
