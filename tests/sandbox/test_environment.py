@@ -147,7 +147,7 @@ install(Path(sys.argv[1]), False, progress, lambda full: Contents(lists, ("tiny"
 """
 
 
-@pytest.mark.parametrize("moment", ["unpacking", "trying"])
+@pytest.mark.parametrize("moment", ["compiling", "trying"])
 def test_an_install_that_was_cut_is_done_again(shelf: Shelf, folder: Path, moment: str) -> None:
     wanted = shelf.contents(shelf.wheel("tiny"), needs="tiny")
     command = [sys.executable, "-c", KILLED, str(folder), str(wanted(False).lists[0]), moment]
