@@ -301,6 +301,14 @@ CODE_CLOSE_S = 2.0  # For a session to end by itself.
 CODE_FRAMES_WAITING = 64  # Heard of a session and not yet looked at.
 CODE_ZYGOTE_SESSIONS = 1_000  # Then a fresh one takes over, whatever the old one has leaked.
 
+# The same on a Jupyter server.
+JUPYTER_ANSWER_S = 5.0  # For an answer over HTTP that starts nothing.
+JUPYTER_BODY_BYTES = 1024 * 1024  # Of such an answer.
+JUPYTER_MESSAGE_BYTES = 16 * 1024 * 1024  # One message: the largest image in base64, and its frame.
+JUPYTER_CALL_CHARS = 512 * 1024 * 1024  # All messages of a call: 20 such images, and more.
+JUPYTER_IDLE_S = 1.0  # From a call's answer to the end of its output: they come on two ways.
+JUPYTER_RETRY_S = 30.0  # Between two self-tests that fail.
+
 # The sandbox's own Python environment.
 SANDBOX_SMALL_BYTES = 400_000_000  # Room that an install asks for: packages, and wheels meanwhile.
 SANDBOX_FULL_BYTES = 900_000_000

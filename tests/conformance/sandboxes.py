@@ -8,9 +8,11 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.sandbox.jupyter_server import gateway
 from understudy.sandbox import FileInfo, Result, Sandbox, Session
 from understudy.sandbox.bubblewrap import Bubblewrap
 from understudy.sandbox.environment import Environment, installed
+from understudy.sandbox.jupyter import Jupyter
 from understudy.sandbox.local import Local
 from understudy.settings import Settings, sandbox_folder_of
 
@@ -73,7 +75,19 @@ async def _cold() -> AsyncGenerator[Sandbox]:
             yield sandbox
 
 
+@contextlib.asynccontextmanager
+async def _jupyter() -> AsyncGenerator[Sandbox]:
+    """Its first session has the folder that it wants, the others have temporary ones."""
+    with tempfile.TemporaryDirectory() as folder:
+        async with (
+            gateway(Path(folder)) as server,
+            opened(Jupyter(server.url, folder=str(server.folder))) as sandbox,
+        ):
+            yield sandbox
+
+
 SANDBOXES: dict[str, Callable[[], AbstractAsyncContextManager[Sandbox]]] = {
+    "jupyter": _jupyter,
     "local": lambda: opened(Local()),
     "nested": lambda: opened(Bubblewrap(environment(), way="nested")),
     "cold": _cold,
