@@ -3,11 +3,11 @@
 python := .venv/bin/python
 
 demo: ## A server with a scripted model, and a first conversation with it.
-	@scripts/bootstrap sandbox
+	@scripts/bootstrap demo sandbox
 	@.venv/bin/understudy demo
 
 serve: ## The server; settings in docs/settings.md.
-	@scripts/bootstrap
+	@scripts/bootstrap demo
 	@.venv/bin/understudy serve
 
 test: ## Every test, the acceptance tests included.

@@ -22,16 +22,18 @@ SANDBOX = ROOT / "src" / "understudy" / "sandbox"
 
 _PIN = re.compile(r"^[a-z0-9-]+==[^\s;\\]+(?: ; [^\\]+?)?(?: \\)?$")
 _HASH = re.compile(r"^    --hash=sha256:[0-9a-f]{64}(?: \\)?$")
+_EDITABLE = ("editables", "hatchling")  # For the editable install.
 _SANDBOX_PYTHON = "python>=3.10"  # The sandbox may run on an older Python than the server.
 
 
 @dataclass(frozen=True)
 class Pins:
     """A list: where it is, and what it must hold. The first line of `declared` is the oldest
-    Python. What is in `beside`, another list, is not said again."""
+    Python. It has the same pins as `like`, another list; what is in `beside` is not said again."""
 
     path: Path
     declared: list[str]
+    like: Path | None = None
     beside: Path | None = None
     is_for_wheels: bool = False
 
@@ -50,15 +52,19 @@ def main(arguments: list[str]) -> str | None:
 
 
 def lists(pyproject: Path) -> list[Pins]:
-    """The package's own dependencies, the same with the tools, and what code_interpreter has."""
+    """The package's own dependencies, the same with the tools, what the demo needs of both, and
+    what code_interpreter has."""
     declared = tomllib.loads(pyproject.read_text())
     run = sorted(declared["project"]["dependencies"])
+    demo = sorted([*declared["project"]["optional-dependencies"]["demo"], *_EDITABLE])
     groups = declared["dependency-groups"]
     python = [f"python{declared['project']['requires-python']}"]
+    dev = ROOT / "requirements" / "dev.txt"
     small, full = (sorted(groups[name]) for name in ("sandbox", "sandbox-full"))
     return [
         Pins(ROOT / "requirements" / "run.txt", python + run),
-        Pins(ROOT / "requirements" / "dev.txt", python + run + sorted(groups["dev"])),
+        Pins(dev, python + run + sorted(groups["dev"])),
+        Pins(ROOT / "requirements" / "demo.txt", python + run + demo, like=dev),
         Pins(SANDBOX / "requirements.txt", [_SANDBOX_PYTHON, *small], is_for_wheels=True),
         Pins(
             SANDBOX / "requirements-full.txt",
@@ -95,7 +101,8 @@ def write(pins: Pins, *, upgrade: bool) -> None:
         declared = Path(folder) / "declared.in"
         declared.write_text("\n".join(wanted) + "\n")
         pinned = Path(folder) / "pinned.txt"
-        before = [path for path in (pins.beside, pins.path) if path is not None and path.exists()]
+        others = [path for path in (pins.like, pins.beside) if path is not None]
+        before = [path for path in (*others, pins.path) if path.exists()]
         pinned.write_text("\n".join(path.read_text() for path in before))
         command = [
             str(Path(sys.executable).parent / "uv"), "pip", "compile", str(declared),
@@ -104,8 +111,8 @@ def write(pins: Pins, *, upgrade: bool) -> None:
             "--generate-hashes", "--no-header", "--no-annotate",
             "--no-emit-index-url", "--no-emit-find-links",
         ]  # fmt: skip
-        if pins.beside is not None:
-            command += ["--constraint", str(pins.beside)]
+        for path in others:
+            command += ["--constraint", str(path)]
         if pins.is_for_wheels:
             command += ["--only-binary", ":all:"]
         subprocess.run([*command, *(["--upgrade"] if upgrade else [])], check=True)
