@@ -11,16 +11,17 @@ from understudy.sandbox import Sandbox, SandboxUnavailable
 from understudy.sandbox.bubblewrap import Bubblewrap
 from understudy.sandbox.check import found_bwrap
 from understudy.sandbox.environment import installed
+from understudy.sandbox.jupyter import Jupyter
 from understudy.sandbox.local import Local
 from understudy.sandbox.off import Off
 
-JUPYTER = "jupyter+"
+_JUPYTER = "jupyter+"
 
 
 def open_sandbox(setting: str, folder: Path) -> Sandbox:
     """The sandbox of a setting; `folder` has the Python environment of those on this machine."""
-    if setting.startswith(JUPYTER):
-        return Off("This version cannot use a Jupyter server.", "Use another sandbox.")
+    if setting.startswith(_JUPYTER):
+        return Jupyter(setting.removeprefix(_JUPYTER))
     match setting:
         case "off":
             return Off("It is switched off here.", "UNDERSTUDY_SANDBOX=auto switches it on.")

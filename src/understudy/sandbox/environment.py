@@ -137,10 +137,10 @@ def install(
 
 
 def size_bytes(environment: Environment) -> int:
-    """What it takes on the disk."""
+    """What its packages take on the disk."""
     return sum(
         entry.stat(follow_symlinks=False).st_size
-        for entry in _walk(environment.folder)
+        for entry in _walk(environment.site)
         if entry.is_file(follow_symlinks=False)
     )
 

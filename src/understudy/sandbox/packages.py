@@ -123,7 +123,8 @@ def _command(python: Path, lists: Sequence[Path], to: Path) -> list[str]:
 def _compiling(python: Path, site: Path) -> list[str]:
     """The jail sees the packages read-only, and would compile them at each start. pip does so, too,
     but one file after the other, and the packages' own tests as well."""
-    return [str(python), "-I", "-m", "compileall", "-q", "-j", "0", "-x", "/tests/", str(site)]
+    tests = f"^{re.escape(str(site))}/.*/tests/"
+    return [str(python), "-I", "-m", "compileall", "-q", "-j", "0", "-x", tests, str(site)]
 
 
 @contextlib.contextmanager
