@@ -6,7 +6,6 @@ session is a jail of its own that imports the libraries itself. Both have the sa
 """
 
 import asyncio
-import socket
 from collections.abc import Awaitable, Callable
 from typing import Literal
 
@@ -15,7 +14,7 @@ import structlog
 from understudy import limits
 from understudy.sandbox import FOLDER, SandboxLost, SandboxUnavailable
 from understudy.sandbox.cgroup import Groups
-from understudy.sandbox.channel import Channel, NotStarted, connected
+from understudy.sandbox.channel import Channel, NotStarted, connected, pair
 from understudy.sandbox.check import found_bwrap, prove, why
 from understudy.sandbox.environment import Environment
 from understudy.sandbox.jail import Jail
@@ -167,7 +166,7 @@ class Bubblewrap:
     async def _cold(self, slots: asyncio.Semaphore) -> ChannelSession:
         """A session in a jail of its own."""
         assert self._jail
-        mine, its = socket.socketpair()
+        mine, its = pair()
         with its:
             try:
                 jailed = self._jail.start("session", its)
@@ -200,6 +199,7 @@ class Bubblewrap:
             life = Pid1(pid, group, after)
         except OSError as error:  # It died just now, or is in a namespace that we cannot see.
             channel.close()
+            await channel.closed()
             await after()
             raise NotStarted(str(error)) from error
         session = ChannelSession(channel, life, slots)

@@ -25,6 +25,14 @@ class NotStarted(Exception):
     """A session did not start; the text is what it, or the system, said."""
 
 
+def pair() -> tuple[socket.socket, socket.socket]:
+    """The server's end and the supervisor's. The kernel says on ours who has written."""
+    mine, its = socket.socketpair()
+    if sys.platform == "linux":
+        mine.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+    return mine, its
+
+
 async def connected(
     mine: socket.socket, timeout_s: float = limits.CODE_START_S
 ) -> tuple["Channel", int]:
@@ -41,8 +49,6 @@ async def connected(
 
 async def _hello(mine: socket.socket, timeout_s: float) -> int:
     """Wait for the supervisor's first word; its pid as this process sees it, 0 when unknown."""
-    if sys.platform == "linux":
-        mine.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
     mine.setblocking(False)
     await readable(mine, timeout_s)
     try:
@@ -88,6 +94,7 @@ class Channel(asyncio.Protocol):
         self._writer: asyncio.Future[None] | None = None
         self._is_reading_paused = False
         self._asked = 0
+        self._closed = asyncio.Event()
         self.is_lost = False
 
     async def ask(self, head: Head, blob: bytes | memoryview = b"") -> None:
@@ -137,6 +144,10 @@ class Channel(asyncio.Protocol):
         if self._transport:
             self._transport.abort()
 
+    async def closed(self) -> None:
+        """Wait until the loop has let go of the socket."""
+        await self._closed.wait()
+
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """The loop has taken the socket."""
         # uvloop's transports are such by what they do, not by their class.
@@ -145,6 +156,7 @@ class Channel(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """The other end is gone."""
         self._lose()
+        self._closed.set()
 
     def data_received(self, data: bytes) -> None:
         """Take frames apart; one that is malformed ends the session."""

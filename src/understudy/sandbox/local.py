@@ -7,7 +7,6 @@ limits of memory and time, and without any wall: code may read what the server m
 import asyncio
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
@@ -16,7 +15,7 @@ from pathlib import Path
 from typing import Literal
 
 from understudy.sandbox import FOLDER, Result, SandboxLost, SandboxUnavailable
-from understudy.sandbox.channel import Channel, NotStarted, connected
+from understudy.sandbox.channel import Channel, NotStarted, connected, pair
 from understudy.sandbox.package import package
 from understudy.sandbox.pool import Pool, Sizes
 from understudy.sandbox.session import ChannelSession, bounds
@@ -100,7 +99,7 @@ class _Child:
         self.folder = own / "data"
         self.folder.mkdir(parents=True)
         self._own = own
-        self.socket, its = socket.socketpair()
+        self.socket, its = pair()
         with its:
             self._process = subprocess.Popen(  # noqa: S603 - our own program.
                 [python, "-I", str(folder / "understudy.pyz"), "plain", str(its.fileno())],

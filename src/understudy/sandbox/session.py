@@ -18,7 +18,7 @@ from understudy.sandbox.inside.bounds import Bounds
 from understudy.sandbox.inside.frames import Head
 
 _PNG = b"\x89PNG\r\n\x1a\n"
-_REASONS = frozenset(get_args(Reason))
+_REASONS: tuple[Reason, ...] = get_args(Reason)
 _WORD_CHARS = 300  # Of a refusal: an error of the system, with a path.
 
 
@@ -138,6 +138,7 @@ class ChannelSession:
 
     async def _end(self) -> None:
         self._channel.close()
+        await self._channel.closed()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(limits.CODE_CLOSE_S):
                 await self._life.gone()
@@ -218,8 +219,9 @@ class _Heard:
             self._on_logs(text)
 
     def _result(self, head: Head) -> Result:
-        reason = head.get("reason")
-        if reason is not None and reason not in _REASONS:
+        said = head.get("reason")
+        reason = next((known for known in _REASONS if known == said), None)
+        if reason is None and said is not None:
             raise _Nonsense
         counts = [head.get("dropped_bytes"), head.get("dropped_images")]
         dropped = [count for count in counts if isinstance(count, int) and count >= 0]

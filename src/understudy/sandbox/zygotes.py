@@ -9,7 +9,7 @@ import structlog
 
 from understudy import limits
 from understudy.sandbox import FOLDER
-from understudy.sandbox.channel import Channel, NotStarted, connected, readable
+from understudy.sandbox.channel import Channel, NotStarted, connected, pair, readable
 from understudy.sandbox.jail import Jail, Jailed, mounts
 from understudy.sandbox.life import ended, over
 
@@ -69,7 +69,7 @@ class Zygote:
 
     async def fork(self) -> tuple[Channel, int]:
         """A new session: its channel and its pid. Raises NotStarted."""
-        mine, its = socket.socketpair()
+        mine, its = pair()
         try:
             with its:
                 rights = array.array("i", [its.fileno()])

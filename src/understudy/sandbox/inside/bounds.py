@@ -12,6 +12,7 @@ DRAINED_READS = 32  # Of output that was there when a call ended; a thread may g
 FLUSH_BYTES = 4096  # Output goes to the server when it is so much,
 FLUSH_S = 0.04  # or so old: a frame for each tiny print would cost more than the code.
 WATCH_S = 0.25  # Between looks at memory and processes.
+BEGIN_S = 3.0  # For the worker to take a call's code; else the call gets another worker.
 INTERRUPT_AGAIN_S = 0.3  # `os.system` swallows an interrupt: it gets another one.
 REAP_S = 5.0  # For killed processes to be gone; the kernel needs longer only for a full disk.
 MATPLOTLIB = "/tmp/matplotlib"  # noqa: S108 - Its folder, in a jail's own /tmp.

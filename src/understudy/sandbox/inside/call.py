@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 
 from understudy.sandbox.inside.bounds import (
+    BEGIN_S,
     DRAINED_READS,
     FLUSH_BYTES,
     FLUSH_S,
@@ -32,7 +33,14 @@ class Call:
     """A call under way."""
 
     def __init__(
-        self, worker: Worker, bounds: Bounds, say: Say, *, number: int, timeout_s: float
+        self,
+        worker: Worker,
+        bounds: Bounds,
+        say: Say,
+        *,
+        number: int,
+        timeout_s: float,
+        is_second_try: bool,
     ) -> None:
         self._worker = worker
         self._bounds = bounds
@@ -43,15 +51,22 @@ class Call:
         self._images = 0
         self._dropped_images = 0
         self._reason: str | None = None
+        self._is_second_try = is_second_try
         self._is_over = False
         self._is_lost = False
+        self._has_begun = False
+        self.is_served = True
         now = time.monotonic()
+        self._begin_at = now + BEGIN_S
         self._interrupt_at = now + timeout_s
         self._kill_at = float("inf")
         self._watch_at = now + WATCH_S
 
     def run(self, code: bytes, server: socket.socket, is_interrupted: Callable[[], bool]) -> bool:
         """Run code to its end and report it; whether the worker is still of use.
+
+        A worker that an earlier call has broken does not begin. Then nothing is reported, and the
+        call is not `is_served`: it gets another worker.
 
         `is_interrupted` reads what the server says meanwhile.
         """
@@ -87,7 +102,8 @@ class Call:
             return len(code)
 
     def _next_look(self) -> float:
-        return min(self._interrupt_at, self._kill_at, self._watch_at, self._output.flush_at)
+        looks = (self._interrupt_at, self._kill_at, self._watch_at, self._begin_at)
+        return min(*looks, self._output.flush_at)
 
     def _look(self) -> None:
         """Whether it is time for something."""
@@ -103,6 +119,8 @@ class Call:
             self._worker.interrupt()
         elif now >= self._interrupt_at:
             self._stop("timeout", self._bounds.grace_s)
+        elif now >= self._begin_at:
+            self._lose("protocol")
         elif now >= self._watch_at:
             self._watch_at = now + WATCH_S
             self._watch()
@@ -135,6 +153,8 @@ class Call:
         self._worker.interrupt()
 
     def _lose(self, reason: str) -> None:
+        # A call that was to stop anyway is not tried again.
+        self.is_served = self._has_begun or self._is_second_try or self._reason is not None
         self._reason = reason
         self._is_lost = True
         self._is_over = True
@@ -159,6 +179,11 @@ class Call:
         if head.get("number") != self._number:
             raise BadFrame("of another call")
         match head.get("type"):
+            case "begun" if not self._has_begun:
+                self._has_begun = True
+                self._begin_at = float("inf")
+            case _ if not self._has_begun:
+                raise BadFrame("not begun")
             case "image" if blob.startswith(_PNG):
                 self._image(blob)
             case "dropped" if isinstance(images := head.get("images"), int) and images > 0:
@@ -181,8 +206,12 @@ class Call:
 
     def _end(self) -> bool:
         worker = self._worker
+        if not self.is_served:
+            return False
         if not self._is_lost:
             worker.freeze()
+            if self._reason:
+                worker.kill_others()
         self._output.read_rest(worker.output)
         self._output.flush()
         worker.reap()
@@ -192,7 +221,7 @@ class Call:
             {
                 "type": "ended",
                 "reason": self._reason,
-                "is_state_lost": self._is_lost,
+                "is_state_lost": self._is_lost or self._is_second_try,
                 "dropped_bytes": self._output.dropped_bytes,
                 "dropped_images": self._dropped_images,
             },

@@ -77,6 +77,7 @@ class _Worker:
         """Run code and say that it has ended, however it did."""
         self._number = number
         self._images = 0
+        self._say({"type": "begun"})
         is_out_of_memory = False
         try:
             is_out_of_memory = self._ran(code)
