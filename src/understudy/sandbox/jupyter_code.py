@@ -48,7 +48,7 @@ def beginning(asked: Head) -> str:
     return f"{booted}({{'code': {_BOOT!r}}}, {said})"
 
 
-def asking(asked: Head, blob: bytes | memoryview = b"") -> str:
+def asking(asked: Head, blob: bytes = b"") -> str:
     """The expression that asks a session for something."""
     head = _base64(json.dumps(asked).encode())
     return f"__import__('sys').modules['{NAME}'].call('{head}', '{_base64(blob)}')"
@@ -83,5 +83,5 @@ def _texts() -> dict[str, str]:
     return texts
 
 
-def _base64(data: bytes | memoryview) -> str:
+def _base64(data: bytes) -> str:
     return base64.b64encode(data).decode()

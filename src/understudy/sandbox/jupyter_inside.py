@@ -166,24 +166,26 @@ class _Session:
         self._reading = self._writing = None
         return ({},)
 
-    def _do_ended(self, asked: Asked, blob: bytes) -> tuple[Said]:
-        """What the call that has ended left out. The next one begins from nothing."""
+    def _do_ended(self, asked: Asked, blob: bytes) -> tuple[Said, bytes]:
+        """What the call that has ended left out, and the first piece of its images. The next call
+        begins from nothing."""
         said = {"dropped_bytes": self._dropped_bytes, "dropped_images": self._dropped_images}
         self._room = self._bounds.logs_bytes
         self._dropped_bytes = self._dropped_images = 0
         figures.discard()
-        return (said,)
+        more, piece = self._do_image(asked, blob)
+        return {**said, **more}, piece
 
     def _do_image(self, asked: Asked, blob: bytes) -> tuple[Said, bytes]:
-        """The next piece of the images that were shown; nothing when all are out."""
+        """The next piece of the images that were shown."""
         if not self._images:
-            return {}, b""
+            return {"has_more": False}, b""
         size = self._bounds.frame_bytes
         piece, rest = self._images[0][:size], self._images[0][size:]
         self._images[:1] = [rest] if rest else []
-        return {"is_last": not rest}, piece
+        return {"is_last": not rest, "has_more": bool(self._images)}, piece
 
-    def _do_forget(self, asked: Asked, blob: bytes) -> tuple[Said]:
+    def _do_forget(self, asked: Asked, blob: bytes) -> tuple[Said, bytes]:
         """Nobody wants to know any more what the last call showed."""
         self._images.clear()
         return self._do_ended(asked, blob)
@@ -203,6 +205,7 @@ class _Session:
 
     def _write(self, write: Callable[[Any], int], text: Any) -> int:
         """Print as much as there is room for, and count the rest."""
+        __tracebackhide__ = True  # IPython leaves such frames out of tracebacks.
         if not isinstance(text, str):
             return write(text)  # It says what is wrong with it.
         data = text.encode("utf-8", "backslashreplace")
@@ -222,7 +225,7 @@ class _Session:
         """What a displayed thing looks like: its text. An image is kept, and has none."""
         if isinstance(thing, Answer):
             return {"text/plain": str(thing)}, {}
-        if figures.is_open(thing) and not _is_inline():
+        if figures.is_open(thing):
             return {}, {}  # It is drawn at the end.
         data, _ = self._format_fully(thing, _KINDS, exclude)
         image = data.get("image/png")
@@ -247,11 +250,13 @@ class _Session:
 
     def _draw_without_screen(self) -> None:
         """Figures are drawn when they are shown, and at the end of a call that went well."""
-        # ipykernel has set another backend by now, which draws figures of any size.
+        # ipykernel has set another backend by now, which draws figures of any size. So would the
+        # one that `%matplotlib inline` asks for; as figures appear anyway, that does nothing.
         self._shell.run_line_magic("env", "MPLBACKEND=agg")
         if matplotlib := sys.modules.get("matplotlib"):
             matplotlib.use("agg")
-        figures.on_show(self._show)
+        self._shell.register_magic_function(lambda _: None, "line", "matplotlib")
+        figures.on_show(lambda *_, **__: self._show())  # pyplot puts attributes on it.
         self._shell.events.register("post_run_cell", self._ended)
 
     def _ended(self, result: Any) -> None:
@@ -261,7 +266,7 @@ class _Session:
         finally:
             figures.discard()
 
-    def _show(self, *_: Any, **__: Any) -> None:
+    def _show(self) -> None:
         room = self._bounds.images - len(self._images)
         self._dropped_images += figures.take(room, self._bounds.image_pixels, self._keep)
 
@@ -274,9 +279,3 @@ def _exit(exit_: Callable[[int], NoReturn], own_pid: int, status: int) -> NoRetu
                 stream.flush()
         time.sleep(_SENDING_S)
     exit_(status)
-
-
-def _is_inline() -> bool:
-    """Whether the code asked for Jupyter's own way with figures, which displays them by itself."""
-    matplotlib: Any = sys.modules["matplotlib"]
-    return "inline" in str(matplotlib.get_backend())

@@ -6,6 +6,8 @@ the other one's. How a request ends is a value, never an exception.
 """
 
 import asyncio
+import contextlib
+import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -14,7 +16,9 @@ import aiohttp
 from understudy import limits
 from understudy.sandbox import jupyter_messages as messages
 from understudy.sandbox.jupyter_http import Server
-from understudy.sandbox.jupyter_messages import Dying, Idle, Message, Output, Reply
+from understudy.sandbox.jupyter_messages import Busy, Dying, Idle, Message, Output, Reply
+
+_QUICK: int = getattr(socket, "TCP_QUICKACK", socket.TCP_NODELAY)  # Linux forgets it each time.
 
 
 @dataclass(frozen=True)
@@ -48,6 +52,13 @@ class Request:
         self._is_idle = hear is None
         self._loop = asyncio.get_running_loop()
         self._ending: asyncio.Future[Ending] = self._loop.create_future()
+        self._begun: asyncio.Future[None] = self._loop.create_future()
+
+    async def begun(self, timeout_s: float) -> bool:
+        """Whether the kernel takes it up within a time. One that the server has ended does not,
+        and nobody says so."""
+        await asyncio.wait([self._begun], timeout=timeout_s)
+        return self._begun.done()
 
     async def ended(self, timeout_s: float) -> Ending | None:
         """How it ended; None if it does not within a time."""
@@ -58,6 +69,11 @@ class Request:
         """It is over. The first ending counts."""
         if not self._ending.done():
             self._ending.set_result(ending)
+        self._begin()
+
+    def _begin(self) -> None:
+        if not self._begun.done():
+            self._begun.set_result(None)
 
     def take(self, frame: str) -> None:
         """One more frame of the kernel's channel."""
@@ -73,6 +89,8 @@ class Request:
         match message:
             case Dying():
                 self.end(message)
+            case Busy():
+                self._begin()
             case Idle():
                 self._is_idle = True
                 if self._reply is not None:
@@ -113,8 +131,9 @@ class Kernel:
         request = self.request = Request(self._new_id("request"), hear)
         text = messages.request(request.msg_id, self._new_id("boot"), code, expression)
         try:
-            await channels.send_str(text)
-        except (aiohttp.ClientError, OSError, RuntimeError):
+            async with asyncio.timeout(limits.CODE_ANSWER_S):
+                await channels.send_str(text)
+        except (TimeoutError, aiohttp.ClientError, OSError, RuntimeError):
             request.end(Cut())
         return request
 
@@ -162,9 +181,18 @@ class Kernel:
                     if isinstance(message.data, aiohttp.WebSocketError):
                         ending = Foul()
                     break
+                _acknowledge(channels)
                 if message.type is aiohttp.WSMsgType.TEXT and self.request is not None:
                     self.request.take(message.data)
         finally:
             if self._channels is channels and self.request is not None:
                 self.request.end(ending)
             await channels.close()
+
+
+def _acknowledge(channels: aiohttp.ClientWebSocketResponse) -> None:
+    """Tell the other end at once that a message has come. Jupyter sends an answer as several small
+    messages, of which the second waits for the first to be acknowledged: 40 ms of nothing."""
+    if connection := channels.get_extra_info("socket"):
+        with contextlib.suppress(OSError):
+            connection.setsockopt(socket.IPPROTO_TCP, _QUICK, 1)

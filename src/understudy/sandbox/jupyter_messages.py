@@ -41,6 +41,11 @@ class Raised:
 
 
 @dataclass(frozen=True)
+class Busy:
+    """The kernel has begun with the request."""
+
+
+@dataclass(frozen=True)
 class Idle:
     """All output of the request has come."""
 
@@ -58,7 +63,7 @@ class Reply:
 
 
 Output = Printed | Shown | Raised
-Message = Output | Idle | Dying | Reply
+Message = Output | Busy | Idle | Dying | Reply
 
 
 class _Header(msgspec.Struct):
@@ -146,7 +151,9 @@ def _understood(message: _Message, *, is_ours: bool) -> Message | None:
         state = msgspec.json.decode(message.content, type=_Status).execution_state
         if state in _ENDS:
             return Dying()
-        return Idle() if is_ours and state == "idle" else None
+        if not is_ours:
+            return None
+        return Idle() if state == "idle" else Busy() if state == "busy" else None
     if not is_ours:
         return None
     match message.channel, kind:

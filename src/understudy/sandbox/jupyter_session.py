@@ -9,7 +9,8 @@ kernel gets a new process (`_renew`); what cannot be mended ends the session.
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncGenerator, AsyncIterable, Callable, Coroutine
+from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable
+from functools import partial
 from typing import Any
 
 import structlog
@@ -27,13 +28,14 @@ from understudy.sandbox import (
 )
 from understudy.sandbox.jupyter_code import Head, answer_of, asking, beginning
 from understudy.sandbox.jupyter_http import KernelGone
-from understudy.sandbox.jupyter_kernel import Cut, Ending, Foul, Kernel, Unheard
+from understudy.sandbox.jupyter_kernel import Cut, Ending, Foul, Kernel, Request, Unheard
 from understudy.sandbox.jupyter_messages import Dying, Reply
 from understudy.sandbox.jupyter_outputs import Outputs
 from understudy.sandbox.session import bounds
 
 _log = structlog.get_logger()
 _WORD_CHARS = 300  # Of a refusal: an error of the system, with a path.
+_IMAGE_PIECES = -(-limits.CODE_IMAGE_BYTES // limits.CODE_FRAME_BYTES)
 _INTERRUPTS = 2  # `os.system` swallows one.
 
 
@@ -43,6 +45,10 @@ class _Failed(Exception):
 
 class _Silent(_Failed):
     """It has not answered at all."""
+
+
+class _Refused(_Failed):
+    """It does not do what it was asked for; the text says why."""
 
 
 _FAILURES = (_Failed, SandboxUnavailable, KernelGone, TimeoutError)
@@ -76,7 +82,13 @@ class JupyterSession:
     async def begin(self) -> None:
         """Get a new kernel ready. Raises SandboxUnavailable."""
         try:
-            await self._begun(limits.CODE_START_S)
+            if not await self._begun(limits.CODE_START_S):
+                raise _Failed
+        except _Silent:
+            raise SandboxUnavailable(
+                "The Jupyter server's Python kernel does not answer.",
+                "See the log of the Jupyter server.",
+            ) from None
         except (_Failed, KernelGone):
             raise SandboxUnavailable(
                 "The Jupyter server's Python kernel cannot be used.",
@@ -89,9 +101,8 @@ class JupyterSession:
         async with self._turn():
             try:
                 await self._asked({**more, "path": path})
-                async for piece in data:
-                    for part in _cut(piece):
-                        await self._asked(more, part)
+                async for part in _filled(data):
+                    await self._asked(more, part)
                 head, _ = await self._asked({**more, "is_last": True})
             except BaseException:
                 self._let_go()
@@ -108,7 +119,10 @@ class JupyterSession:
     async def files(self) -> list[FileInfo]:
         """The regular files below FOLDER, nearest first, as far as the limits go."""
         async with self._turn():
-            head, _ = await self._asked({"op": "list"})
+            try:
+                head, _ = await self._helped({"op": "list"}, limits.CODE_ANSWER_S)
+            except _FAILURES:
+                raise self._lost() from None
         files = head.get("files")
         if not isinstance(files, list):
             raise self._lost()
@@ -148,7 +162,7 @@ class JupyterSession:
             except BaseException:
                 # The caller was cancelled. What it asks next waits until the code has ended.
                 outputs.mute()
-                self._settle(self._stop())
+                self._settle(self._stop)
                 raise
 
     async def close(self) -> None:
@@ -162,15 +176,12 @@ class JupyterSession:
         self._ended = self._ended or asyncio.create_task(self._end())
 
     async def _ran(self, code: str, timeout_s: float, outputs: Outputs) -> Result:
-        try:
-            request = await self._kernel.ask(code, hear=outputs.hear)
-        except _FAILURES:
-            raise self._lost() from None
+        request = await self._taken_up(code, outputs)
         reason: Reason | None = None
         ending = await request.ended(timeout_s)
         if ending is None:
             reason = "timeout"
-            ending = await self._interrupted(limits.CODE_GRACE_S)
+            ending = await self._interrupted()
         match ending:
             case Unheard(error):
                 raise error
@@ -192,28 +203,40 @@ class JupyterSession:
             return await self._renewed(outputs, reason or "died")
         return outputs.result(reason, is_state_lost=False)
 
+    async def _taken_up(self, code: str, outputs: Outputs) -> Request:
+        """The request to run code, as far as the kernel's first word."""
+        try:
+            request = await self._kernel.ask(code, hear=outputs.hear)
+        except _FAILURES:
+            raise self._lost() from None
+        if not await request.begun(limits.CODE_WATCH_S):
+            raise self._lost()
+        return request
+
     async def _collect(self, outputs: Outputs) -> None:
         """The rest of what a call has to say, which only an unharmed kernel can. Raises _Failed."""
-        head, _ = await self._helped({"op": "ended"}, limits.CODE_WATCH_S)
+        head, piece = await self._helped({"op": "ended"}, limits.CODE_WATCH_S)
         outputs.count(head.get("dropped_bytes"), head.get("dropped_images"))
+        image = bytearray()
         async with asyncio.timeout(limits.CODE_ANSWER_S):
-            image = bytearray()
-            for _ in range(limits.CODE_IMAGES * (limits.CODE_IMAGE_BYTES // 2**20 + 1)):
-                head, piece = await self._helped({"op": "image"}, limits.CODE_ANSWER_S)
+            for _ in range(limits.CODE_IMAGES * _IMAGE_PIECES):
                 image += piece
-                if not piece or len(image) > limits.CODE_IMAGE_BYTES:
-                    return
-                if head.get("is_last") is True:
+                if len(image) > limits.CODE_IMAGE_BYTES:
+                    raise _Failed
+                if image and head.get("is_last") is True:
                     outputs.show(bytes(image))
                     image.clear()
+                if head.get("has_more") is not True:
+                    return
+                head, piece = await self._helped({"op": "image"}, limits.CODE_ANSWER_S)
 
-    async def _interrupted(self, grace_s: float) -> Ending | None:
+    async def _interrupted(self) -> Ending | None:
         """Interrupt the code; how it ended, or None if it does not."""
         request = self._kernel.request
         assert request
         for _ in range(_INTERRUPTS):
             await self._interrupt()
-            if ending := await request.ended(grace_s / _INTERRUPTS):
+            if ending := await request.ended(limits.CODE_GRACE_S / _INTERRUPTS):
                 return ending
         return None
 
@@ -224,7 +247,7 @@ class JupyterSession:
     async def _stop(self) -> None:
         """End code that nobody waits for."""
         if self._kernel.request is not None:
-            ending = await self._interrupted(limits.CODE_INTERRUPT_S)
+            ending = await self._interrupted()
             if isinstance(ending, Reply):
                 with contextlib.suppress(_Failed):
                     await self._helped({"op": "forget"}, limits.CODE_WATCH_S)
@@ -235,7 +258,7 @@ class JupyterSession:
         self, outputs: Outputs, reason: Reason, *, is_restarting: bool = False
     ) -> Result:
         """A result whose call cost the variables. Later calls wait until there is a new Python."""
-        renewing = self._settle(self._renew(is_restarting=is_restarting))
+        renewing = self._settle(partial(self._renew, is_restarting=is_restarting))
         await asyncio.wait([renewing], timeout=limits.CODE_WATCH_S)
         if self.is_lost:
             raise SandboxLost
@@ -257,37 +280,37 @@ class JupyterSession:
         """Make a Python a session; whether it was a new one. Raises _Failed."""
         limits_said = bounds(self._wanted, is_jailed=False).said()
         asked = {"wanted": self._wanted, "earlier": self._folder, "bounds": limits_said}
-        head, _ = await self._answered(beginning(asked), patience_s)
+        head, _ = await self._answered(beginning(asked), patience_s, patience_s)
         if head.get("is_fresh") is not True:
             return False
         match head:
-            case {"folder": str(folder), "python": str(python)} if folder.startswith("/"):
-                self._folder = folder[:_WORD_CHARS]
+            case {"folder": str(folder), "python": str(python)} if _is_folder(folder):
+                if self._folder not in (None, folder):
+                    raise _Failed  # The files are gone.
+                self._folder = folder
                 self.python = python[:_WORD_CHARS]
                 return True
         raise _Failed
 
     def _let_go(self) -> None:
         """Nobody wants the rest of a file."""
-        self._settle(self._helped_only({"op": "discard"}))
+        self._settle(self._discard)
 
-    def _settle(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
+    def _settle(self, work: Callable[[], Awaitable[None]]) -> asyncio.Task[None]:
         """Do something that has to be done before the next turn; if it fails, the session ends."""
         self._settling = asyncio.create_task(self._settled(work, self._settling))
         return self._settling
 
     async def _settled(
-        self, work: Coroutine[None, None, None], before: asyncio.Task[None] | None
+        self, work: Callable[[], Awaitable[None]], before: asyncio.Task[None] | None
     ) -> None:
         try:
             if before is not None:
                 await asyncio.wait([before])
             if not self.is_lost:
-                await work
+                await work()
         except _FAILURES:
             self.hang_up()
-        finally:
-            work.close()
 
     @contextlib.asynccontextmanager
     async def _turn(self) -> AsyncGenerator[None]:
@@ -302,32 +325,33 @@ class JupyterSession:
             finally:
                 self.used_at = time.monotonic()
 
-    async def _asked(self, head: Head, blob: bytes | memoryview = b"") -> tuple[Head, bytes]:
+    async def _asked(self, head: Head, blob: bytes = b"") -> tuple[Head, bytes]:
         """Ask the session for something. Raises FileRefused, and SandboxLost when it is no more."""
         try:
             return await self._helped(head, limits.CODE_ANSWER_S, blob)
+        except _Refused as why:
+            raise FileRefused(str(why)) from None
         except _FAILURES:
             raise self._lost() from None
 
-    async def _helped_only(self, head: Head) -> None:
-        with contextlib.suppress(FileRefused):
-            await self._helped(head, limits.CODE_ANSWER_S)
+    async def _discard(self) -> None:
+        with contextlib.suppress(_Refused):
+            await self._helped({"op": "discard"}, limits.CODE_ANSWER_S)
 
-    async def _helped(
-        self, head: Head, patience_s: float, blob: bytes | memoryview = b""
-    ) -> tuple[Head, bytes]:
-        """The session's answer. Raises FileRefused, and one of _FAILURES."""
-        answer, piece = await self._answered(asking(head, blob), patience_s)
+    async def _helped(self, head: Head, patience_s: float, blob: bytes = b"") -> tuple[Head, bytes]:
+        """The session's answer. Raises one of _FAILURES."""
+        question = asking(head, blob)
+        answer, piece = await self._answered(question, limits.CODE_WATCH_S, patience_s)
         if "refused" in answer:
-            raise FileRefused(self._shown(str(answer["refused"]))[:_WORD_CHARS])
+            raise _Refused(str(answer["refused"])[:_WORD_CHARS])
         return answer, piece
 
-    def _shown(self, text: str) -> str:
-        return text.replace(self._folder, FOLDER) if self._folder else text
-
-    async def _answered(self, expression: str, patience_s: float) -> tuple[Head, bytes]:
-        async with asyncio.timeout(patience_s + limits.CODE_START_S):  # It may have to connect.
-            request = await self._kernel.ask(expression=expression)
+    async def _answered(
+        self, expression: str, begin_s: float, patience_s: float
+    ) -> tuple[Head, bytes]:
+        request = await self._kernel.ask(expression=expression)
+        if not await request.begun(begin_s):
+            raise _Silent
         ending = await request.ended(patience_s)
         if ending is None:
             raise _Silent
@@ -366,7 +390,7 @@ class JupyterSession:
             async with asyncio.timeout(limits.CODE_CLOSE_S):
                 await self._helped(clear, limits.CODE_CLOSE_S)
             return
-        except (*_FAILURES, FileRefused):
+        except _FAILURES:
             pass
         try:
             async with asyncio.timeout(limits.CODE_WATCH_S):
@@ -374,15 +398,25 @@ class JupyterSession:
                 await self._helped(clear, limits.CODE_CLOSE_S)
         except KernelGone:
             pass
-        except (*_FAILURES, FileRefused):
+        except _FAILURES:
             _log.warning("jupyter_files_left", kernel=self._kernel.id, folder=self._folder)
 
 
-def _cut(piece: bytes) -> list[memoryview]:
-    """In pieces that fit into a message."""
-    view = memoryview(piece)
+async def _filled(data: AsyncIterable[bytes]) -> AsyncGenerator[bytes]:
+    """In pieces as large as fit into a message: each costs the way there and back."""
     size = limits.CODE_FRAME_BYTES
-    return [view[start : start + size] for start in range(0, len(view), size)]
+    waiting = bytearray()
+    async for piece in data:
+        view = memoryview(piece)
+        while view:
+            room = size - len(waiting)
+            waiting += view[:room]
+            view = view[room:]
+            if len(waiting) == size:
+                yield bytes(waiting)
+                waiting.clear()
+    if waiting:
+        yield bytes(waiting)
 
 
 def _file(said: Any) -> FileInfo | None:  # Any: it is looked at here.
@@ -391,6 +425,11 @@ def _file(said: Any) -> FileInfo | None:  # Any: it is looked at here.
         case [str(path), int(size), str(stamp)] if size >= 0 and _is_below(path):
             return FileInfo(path, size, stamp[:_WORD_CHARS])
     return None
+
+
+def _is_folder(path: str) -> bool:
+    """Whether a path can stand for FOLDER."""
+    return path.startswith("/") and len(path) < _WORD_CHARS and path.isprintable()
 
 
 def _is_below(path: str) -> bool:
