@@ -77,8 +77,8 @@ class Bubblewrap:
         """Starts it if need be, and waits for the self-test. Raises SandboxUnavailable."""
         self.start()
         if self._starting:
-            await asyncio.shield(self._starting)
-        if self._off or self._is_closed:
+            await asyncio.wait([self._starting])
+        if not self._is_up or self._is_closed:
             off = self._off or _stopping()
             raise SandboxUnavailable(off.cause, off.remedy)
 

@@ -154,7 +154,9 @@ def _limit(bounds: Bounds) -> None:
     limits = {
         resource.RLIMIT_CORE: 0,
         resource.RLIMIT_NOFILE: bounds.open_files,
-        resource.RLIMIT_FSIZE: bounds.folder_bytes,
+        # Holes count here, not in the folder. A little more than the folder has, so that code
+        # which fills it is told that there is no room, and not that a file is too long.
+        resource.RLIMIT_FSIZE: bounds.folder_bytes + bounds.frame_bytes,
         resource.RLIMIT_DATA: start.get("VmData", 0) + bounds.process_bytes,
         resource.RLIMIT_AS: start.get("VmSize", 0) + _ADDRESSES * bounds.process_bytes,
     }
