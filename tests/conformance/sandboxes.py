@@ -1,5 +1,6 @@
 """Every Sandbox that the conformance suite runs against, and short ways to use one."""
 
+import asyncio
 import contextlib
 import dataclasses
 import tempfile
@@ -30,6 +31,15 @@ async def running(session: Session, code: str, *, timeout_s: float = 20) -> Run:
     logs: list[str] = []
     result = await session.run(code, timeout_s=timeout_s, on_logs=logs.append)
     return Run(result, "".join(logs))
+
+
+async def eventually(is_so: Callable[[], bool]) -> None:
+    """Wait until something is so; not for ever."""
+    for _ in range(1000):
+        if is_so():
+            return
+        await asyncio.sleep(0.01)
+    raise AssertionError("it did not come to be")
 
 
 async def pieces(data: bytes, size: int = 65_536) -> AsyncIterator[bytes]:

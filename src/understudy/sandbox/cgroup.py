@@ -91,8 +91,11 @@ def _is_usable(part: Path) -> bool:
     """Whether groups below get the controllers that we need."""
     control = part / "cgroup.subtree_control"
     with contextlib.suppress(OSError):
-        control.write_text(" ".join(f"+{name}" for name in _CONTROLLERS))
-    try:
-        return set(_CONTROLLERS) <= set(control.read_text().split())
-    except OSError:
-        return False
+        if not _has_all(control):
+            control.write_text(" ".join(f"+{name}" for name in _CONTROLLERS))
+        return _has_all(control)
+    return False
+
+
+def _has_all(control: Path) -> bool:
+    return set(_CONTROLLERS) <= set(control.read_text().split())

@@ -5,6 +5,7 @@ limits of memory and time, and without any wall: code may read what the server m
 """
 
 import asyncio
+import contextlib
 import os
 import shutil
 import subprocess
@@ -100,7 +101,8 @@ class _Child:
         self.folder.mkdir(parents=True)
         self._own = own
         self.socket, its = pair()
-        with its:
+        with its, contextlib.ExitStack() as stack:
+            stack.callback(self.socket.close)
             self._process = subprocess.Popen(  # noqa: S603 - our own program.
                 [python, "-I", str(folder / "understudy.pyz"), "plain", str(its.fileno())],
                 pass_fds=[its.fileno()],
@@ -109,6 +111,7 @@ class _Child:
                 env=_environment(own),
                 start_new_session=True,
             )
+            stack.pop_all()
 
     def kill(self) -> None:
         """End it. Its worker is bound to it."""
