@@ -21,7 +21,7 @@ from understudy.sandbox.bubblewrap import Bubblewrap
 
 ALL = [*attacks_on_walls.ATTACKS, *attacks_on_limits.ATTACKS, *attacks_on_rights.ATTACKS]
 CANARY = "canary-b20c77"
-TIMEOUT_S = 2.0
+TIMEOUT_S = 1.2
 SLACK_S = 6.0  # For the hard end of a call, a new worker, and a busy machine.
 NEIGHBOUR_S = 1.0
 # What a jail of its own for each session could change: walls, and limits that options of a mount

@@ -192,10 +192,18 @@ def test_a_switch_of_the_system_is_named(
     assert words in why("bwrap: No permissions to create new namespace", tmp_path).remedy
 
 
+def test_another_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a list of its system calls there is no filter, and so no sandbox."""
+    monkeypatch.setattr("platform.machine", lambda: "riscv64")
+    with pytest.raises(SandboxUnavailable) as refused:
+        found_bwrap(environment())
+    assert "riscv64" in refused.value.cause
+
+
 async def test_the_self_test_finds_a_sandbox_without_walls() -> None:
     """A session that is none: everything is within reach."""
     with pytest.raises(SandboxUnavailable) as refused:
-        await prove(_Unjailed())
+        await prove(_Unjailed(), Path("/usr"))
     assert "sees files of this machine, reaches the network" in refused.value.cause
 
 
@@ -203,21 +211,21 @@ async def test_the_self_test_finds_a_sandbox_without_walls() -> None:
 async def test_the_self_test_believes_nothing_less(said: str) -> None:
     """Than every answer that it asked for."""
     with pytest.raises(SandboxUnavailable):
-        await prove(_Saying(said))
+        await prove(_Saying(said), Path("/usr"))
 
 
 async def test_the_self_test_wants_a_python_that_counts() -> None:
     """Walls alone are no use."""
     walls = '{"environment": [], "files": [], "network": [], "namespaces": [], "root": []}'
     with pytest.raises(SandboxUnavailable) as refused:
-        await prove(_Saying(walls))
+        await prove(_Saying(walls), Path("/usr"))
     assert "1 + 1 is" in refused.value.cause
 
 
 async def test_our_own_mistake_leaves_it_off(monkeypatch: pytest.MonkeyPatch) -> None:
     """Never up without a self-test."""
 
-    async def broken(_: Session) -> None:
+    async def broken(_: Session, __: Path) -> None:
         raise ValueError
 
     monkeypatch.setattr("understudy.sandbox.bubblewrap.prove", broken)

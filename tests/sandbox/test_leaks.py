@@ -23,8 +23,8 @@ from understudy.sandbox.local import Local
 from understudy.sandbox.pool import Sizes
 
 IS_SOAK = bool(os.environ.get("SOAK"))
-SEQUENTIAL = 500 if IS_SOAK else 40
-PARALLEL = 50 if IS_SOAK else 20
+SEQUENTIAL = 500 if IS_SOAK else 20
+PARALLEL = 50 if IS_SOAK else 12
 PATIENCE_S = 10.0
 
 pytestmark = pytest.mark.xdist_group("jail")

@@ -25,6 +25,8 @@ from understudy.sandbox.zygotes import NotNested, Zygotes
 
 _log = structlog.get_logger()
 
+_NO_SESSION = "a session ended at once"
+
 Way = Literal["nested", "cold"]
 
 
@@ -125,12 +127,13 @@ class Bubblewrap:
 
     async def _prove(self) -> None:
         """A true session is made, and tries to get out. Raises SandboxUnavailable."""
+        assert self._environment
         try:
             session = await self._first()
-        except NotStarted as said:
-            raise why(str(said)) from said
+        except (NotStarted, SandboxLost) as said:
+            raise why(str(said) or _NO_SESSION) from said
         try:
-            await prove(session)
+            await prove(session, self._environment.prefix)
         finally:
             await session.close()
 
@@ -154,7 +157,7 @@ class Bubblewrap:
         try:
             return await (self._nested(slots) if self._way == "nested" else self._cold(slots))
         except (NotStarted, SandboxLost) as said:
-            raise why(str(said) or "A session did not start") from said
+            raise why(str(said) or _NO_SESSION) from said
 
     async def _nested(self, slots: asyncio.Semaphore) -> ChannelSession:
         """A session forked from the zygote."""

@@ -7,6 +7,7 @@ operator can act on, because `it does not work` is all that many a system says o
 import asyncio
 import contextlib
 import json
+import platform
 import re
 import shutil
 import socket
@@ -20,6 +21,7 @@ from textwrap import dedent
 from understudy import limits
 from understudy.sandbox import SandboxLost, SandboxUnavailable, Session
 from understudy.sandbox.environment import Environment
+from understudy.sandbox.inside.seccomp import AUDIT_ARCH
 from understudy.sandbox.system import BUBBLEWRAP, command_for
 
 PAGE = "docs/sandbox.md"
@@ -37,6 +39,11 @@ def found_bwrap(environment: Environment | None) -> tuple[str, str]:
         raise SandboxUnavailable(
             "The sandbox needs Linux.",
             f"Run the server in a Linux container, or set UNDERSTUDY_SANDBOX=jupyter+... ({PAGE}).",
+        )
+    if platform.machine() not in AUDIT_ARCH:
+        raise SandboxUnavailable(
+            f"The sandbox does not know the system calls of this machine ({platform.machine()}).",
+            f"It needs {' or '.join(AUDIT_ARCH)}; or set UNDERSTUDY_SANDBOX=jupyter+... ({PAGE}).",
         )
     path = shutil.which("bwrap")
     if path is None:
@@ -164,10 +171,12 @@ _WALLS = {
 _SECRETS = ("/etc/passwd", "/etc/shadow", "/root", "/home")
 
 
-async def prove(session: Session) -> None:
-    """Try to get out of a session. Raises SandboxUnavailable if anything of it succeeds."""
+async def prove(session: Session, visible: Path) -> None:
+    """Try to get out of a session, to which `visible` is shown of the files here. Raises
+    SandboxUnavailable if anything of it succeeds."""
+    secrets = [path for path in _SECRETS if not visible.is_relative_to(path)]
     async with _canaries() as (files, places):
-        given = f"FILES = {[*files, *_SECRETS]!r}\nPLACES = {places!r}\n"
+        given = f"FILES = {[*files, *secrets]!r}\nPLACES = {places!r}\n"
         said = await _said(session, given + dedent(_PROBES))
     try:
         found = json.loads(said)
