@@ -65,7 +65,7 @@ async def test_a_session_in_use_is_not_idle() -> None:
     async with opened(Local(sizes=Sizes(spare=0, idle_s=0.6))) as sandbox:
         session = await sandbox.session("a")
         await running(session, "x = 1")
-        for _ in range(5):
+        for _ in range(3):
             await asyncio.sleep(0.3)
             assert (await running(session, "x")).logs == "1\n"
 
@@ -80,7 +80,7 @@ async def test_a_call_may_outlast_the_age() -> None:
 async def test_two_who_ask_at_once_get_the_same() -> None:
     """One session for a key."""
     async with opened(Local()) as sandbox:
-        sessions = await asyncio.gather(*(sandbox.session("a") for _ in range(5)))
+        sessions = await asyncio.gather(*(sandbox.session("a") for _ in range(2)))
         assert len(set(map(id, sessions))) == 1
         assert (await running(sessions[0], "1")).logs == "1\n"
 

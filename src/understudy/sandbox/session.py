@@ -139,12 +139,11 @@ class ChannelSession:
     async def _end(self) -> None:
         self._channel.close()
         await self._channel.closed()
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(limits.CODE_CLOSE_S):
-                await self._life.gone()
-                return
-        self._life.kill()
-        await self._life.gone()
+        gone = asyncio.create_task(self._life.gone())
+        await asyncio.wait([gone], timeout=limits.CODE_CLOSE_S)
+        if not gone.done():
+            self._life.kill()
+        await gone
 
     @contextlib.asynccontextmanager
     async def _turn(self) -> AsyncGenerator[None]:
