@@ -11,6 +11,8 @@ from understudy.sandbox.inside import kernel, supervisor, zygote
 
 # Imported and used once before the first session, so that sessions need not.
 _LIBRARIES = ("numpy", "pandas", "matplotlib.pyplot")
+# Each has Chinese, Japanese and Korean, which matplotlib's own font has not.
+_MORE_FONTS = ("Noto Sans CJK JP", "Noto Sans CJK SC", "Noto Sans CJK KR", "Noto Sans CJK TC")
 
 
 def main() -> None:
@@ -49,9 +51,20 @@ def _warm_up() -> None:
     if pandas := sys.modules.get("pandas"):
         pandas.DataFrame({"a": [1]}).groupby("a").sum().to_string()
     if pyplot := sys.modules.get("matplotlib.pyplot"):
+        _add_fonts()
         figure = pyplot.figure()
         pyplot.plot([1, 2])
         pyplot.title("x")
         with open(os.devnull, "wb") as nowhere:  # noqa: PTH123 - as cheap as it gets.
             figure.savefig(nowhere, format="png")
         pyplot.close("all")
+
+
+def _add_fonts() -> None:
+    """A glyph that matplotlib's own font lacks comes from a font of the system, if there is one."""
+    manager = importlib.import_module("matplotlib.font_manager").fontManager
+    known = {font.name for font in manager.ttflist}
+    more = [name for name in _MORE_FONTS if name in known][:1]
+    if more:
+        parameters = importlib.import_module("matplotlib").rcParams
+        parameters["font.family"] = [*parameters["font.family"], *more]
