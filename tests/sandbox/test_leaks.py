@@ -5,6 +5,7 @@ A few dozen in an ordinary run; SOAK=1 takes the 500 that are promised.
 
 import asyncio
 import contextlib
+import dataclasses
 import gc
 import os
 import tempfile
@@ -18,7 +19,11 @@ import pytest
 
 from tests.conformance.sandboxes import SANDBOXES, environment, eventually, opened, put, running
 from understudy.sandbox import SandboxLost
-from understudy.sandbox.bubblewrap import Bubblewrap
+from understudy.sandbox.bubblewrap import Bubblewrap, Way
+from understudy.sandbox.channel import pair
+from understudy.sandbox.check import found_bwrap
+from understudy.sandbox.jail import Jail
+from understudy.sandbox.life import ended
 from understudy.sandbox.local import Local
 from understudy.sandbox.pool import Sizes
 
@@ -133,6 +138,50 @@ async def test_a_closed_sandbox_leaves_nothing(name: str) -> None:
     with pytest.raises(SandboxLost):
         await hanging
     await settled(before)
+
+
+async def test_a_start_that_is_broken_off_leaves_nothing() -> None:
+    """At whatever moment: not even half a bubblewrap, whose parent is nobody."""
+    before = belongings()
+    with tempfile.TemporaryDirectory() as site:
+        Path(site).chmod(0o755)
+        path, _ = found_bwrap(environment())
+        jail = Jail(path, dataclasses.replace(environment(), site=Path(site)))
+        for n in range(60):
+            mine, its = pair()
+            with mine, its:
+                jailed = jail.start("session", its)
+            await asyncio.sleep(n * 0.0004)
+            jailed.kill()
+            await ended(jailed)
+        await settled(before)
+        await eventually(lambda: not _with(site))
+
+
+@pytest.mark.parametrize("way", ["cold", "nested"])
+async def test_a_sandbox_that_is_closed_while_it_starts_leaves_nothing(way: Way) -> None:
+    """Its self-test is in the middle of something."""
+    before = belongings()
+    with tempfile.TemporaryDirectory() as site:
+        Path(site).chmod(0o755)
+        bare = dataclasses.replace(environment(), site=Path(site))
+        for delay_s in (0.0, 0.02, 0.04, 0.06, 0.1):
+            sandbox = Bubblewrap(bare, way=way)
+            sandbox.start()
+            await asyncio.sleep(delay_s)
+            await sandbox.close()
+        await settled(before)
+        await eventually(lambda: not _with(site))
+
+
+def _with(word: str) -> list[psutil.Process]:
+    """The processes, whoever's, that have a word on their command line."""
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if word in process.cmdline():
+                found.append(process)
+    return found
 
 
 async def test_a_zygote_is_replaced_while_its_sessions_live_on() -> None:

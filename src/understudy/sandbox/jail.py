@@ -7,7 +7,9 @@ started with an empty environment, because its first process would show the serv
 A server that is root becomes somebody else first, or bubblewrap would keep root's rights to files.
 """
 
+import contextlib
 import os
+import signal
 import socket
 import subprocess
 from collections.abc import Iterator
@@ -71,7 +73,7 @@ class Jail:
                 stderr=said,
                 cwd="/",
                 env={},
-                start_new_session=True,
+                start_new_session=True,  # No terminal; and a group that can be killed.
                 user=JAIL_ID if is_root else None,
                 group=JAIL_ID if is_root else None,
                 extra_groups=[] if is_root else None,
@@ -89,7 +91,6 @@ class Jail:
             "--unshare-all",
             "--unshare-user",
             "--die-with-parent",
-            "--new-session",
             "--as-pid-1",
             "--clearenv",
             *("--uid", _ID, "--gid", _ID, "--hostname", "sandbox"),
@@ -142,8 +143,15 @@ class Jailed:
         self._said = said
 
     def kill(self) -> None:
-        """End everything in it: its first process is bound to this one."""
-        self._process.kill()
+        """End everything in it, at whatever moment.
+
+        Its first process is bound to this one, but only from the end of its start on. Until then
+        it waits for this one, for ever if need be. So the whole group goes: it has no member but
+        these two, as workers have groups of their own.
+        """
+        if self._process.poll() is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
 
     def has_ended(self) -> bool:
         """Whether it is over."""
