@@ -120,9 +120,8 @@ def test_secrets_are_masked_where_values_are_printed() -> None:
     assert masked("api_key", "short") == "…"
     assert masked("database_url", "postgresql://u:secret@h/d") == "postgresql://u:…@h/d"
     assert masked("upstream_url", "http://h/v1") == "http://h/v1"
-    assert (
-        masked("sandbox", "jupyter+http://u:p@h:1/?token=abc") == "jupyter+http://u:…@h:1/?token=…"
-    )
+    assert masked("sandbox", "jupyter+http://u:p@h:1/?token=abc") == "jupyter+http://…@h:1/?token=…"
+    assert masked("sandbox", "jupyter+http://abc@h:1") == "jupyter+http://…@h:1"
     assert masked("sandbox", "auto") == "auto"
     assert masked("model", None) == "-"
     assert masked("strict", True) == "true"

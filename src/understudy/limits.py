@@ -287,6 +287,7 @@ CODE_PROCESS_BYTES = 512 * 1024 * 1024  # Memory of a process, above what it sta
 CODE_SESSION_BYTES = 1024 * 1024 * 1024  # Memory of all processes of a session.
 CODE_PROCESSES = 64  # With their threads.
 CODE_OPEN_FILES = 512
+CODE_CALLS_AT_ONCE = 8  # At least; twice the processors where that is more. Others wait.
 CODE_SESSIONS = 200  # The longest unused one goes first.
 CODE_SPARE_SESSIONS = 4  # Made ahead, so that nobody waits.
 CODE_IDLE_S = 3600.0

@@ -34,6 +34,7 @@ _AWS = (
 )
 _ROOTS_SANDBOX = Path("/var/lib/understudy/sandbox")
 _TOKEN = re.compile(r"([?&]token=)[^&#]+", re.IGNORECASE)
+_USER = re.compile(r"//[^/@]*@")  # Of a Jupyter server: its token may stand there.
 _TRUE = frozenset({"1", "true", "yes", "on"})
 _FALSE = frozenset({"0", "false", "no", "off"})
 
@@ -252,7 +253,7 @@ def masked(name: str, value: object) -> str:
     if name.endswith("_url"):
         return _without_password(str(value))
     if name == "sandbox":
-        return _TOKEN.sub(r"\1…", _without_password(str(value)))
+        return _TOKEN.sub(r"\1…", _USER.sub("//…@", str(value)))
     if isinstance(value, tuple):
         return ", ".join(map(str, value)) or "-"
     if isinstance(value, dict):

@@ -27,6 +27,8 @@ class Sizes:
     spare: int = limits.CODE_SPARE_SESSIONS
     idle_s: float = limits.CODE_IDLE_S
     age_s: float = limits.CODE_AGE_S
+    # At once. As many as processors would let a few endless ones hold up everybody.
+    calls: int = max(limits.CODE_CALLS_AT_ONCE, 2 * (os.cpu_count() or 1))
 
 
 Make = Callable[[asyncio.Semaphore], Awaitable[ChannelSession]]
@@ -38,8 +40,7 @@ class Pool:
     def __init__(self, make: Make, sizes: Sizes) -> None:
         self._make = make
         self._sizes = sizes
-        # More calls at once than processors would only make each slower.
-        self._slots = asyncio.Semaphore(max(1, os.cpu_count() or 1))
+        self._slots = asyncio.Semaphore(sizes.calls)
         self._by_key: OrderedDict[str, ChannelSession] = OrderedDict()  # The longest unused first.
         self._spare: list[ChannelSession] = []
         self._ending: set[asyncio.Task[None]] = set()

@@ -17,10 +17,15 @@ _DPI = 100.0  # What matplotlib takes when nobody says.
 
 def on_show(show: Callable[..., None]) -> None:
     """Have `plt.show` do this, whether pyplot is imported already or will be."""
+
+    def shown(*arguments: Any, **named: Any) -> None:
+        """A function of its own: pyplot sets attributes of it, which a method refuses."""
+        show(*arguments, **named)
+
     if pyplot := sys.modules.get(_PYPLOT):
-        pyplot.show = show  # type: ignore[attr-defined]
+        pyplot.show = shown  # type: ignore[attr-defined]
     else:
-        sys.meta_path.insert(0, _Watch(show))
+        sys.meta_path.insert(0, _Watch(shown))
 
 
 def take(most: int, pixels: int, drawn: Callable[[bytes], None]) -> int:
