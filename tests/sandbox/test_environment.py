@@ -9,6 +9,7 @@ import signal
 import stat
 import subprocess
 import sys
+import tempfile
 import zipfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -75,7 +76,9 @@ def shelf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Shelf:
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where it goes. pytest's own folders are closed to others, and root's sandbox is another."""
     base = tmp_path_factory.mktemp("environment")
-    for one in (base, *base.parents[:2]):
+    for one in (base, *base.parents):
+        if one == Path(tempfile.gettempdir()):
+            break
         one.chmod(0o755)
     return base / "below" / "sandbox"
 

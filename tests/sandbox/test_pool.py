@@ -2,6 +2,7 @@
 
 import asyncio
 
+import psutil
 import pytest
 
 from tests.conformance.sandboxes import eventually, opened, running
@@ -134,3 +135,20 @@ async def test_a_closed_pool_makes_no_session() -> None:
     with pytest.raises(SandboxUnavailable):
         await local.session("a")
     await local.close()
+
+
+async def test_closing_ends_a_session_that_is_being_made() -> None:
+    """Who waits for it is told; no process and no folder is left behind."""
+    sandbox = Local()
+    asking = [asyncio.create_task(sandbox.session(key)) for key in "ab"]
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    children = psutil.Process().children()
+    await asyncio.wait_for(sandbox.close(), 10)
+    for ask in asking:
+        with pytest.raises(SandboxUnavailable, match="stopping"):
+            await ask
+    assert children
+    assert not any(child.is_running() for child in children)
+    with pytest.raises(SandboxUnavailable, match="stopping"):
+        await sandbox.session("c")

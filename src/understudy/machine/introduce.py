@@ -136,4 +136,5 @@ def _function_deltas(index: int, call: Call) -> list[StepToolCall]:
 
 
 def _code_deltas(index: int, call: Call) -> list[StepToolCall]:
-    return [first_code_delta(index, call.id), next_code_delta(index, code_of(call.arguments))]
+    first, code = first_code_delta(index, call.id), code_of(call.arguments)
+    return [first, next_code_delta(index, code)] if code else [first]

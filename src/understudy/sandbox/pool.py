@@ -43,6 +43,7 @@ class Pool:
         self._slots = asyncio.Semaphore(sizes.calls)
         self._by_key: OrderedDict[str, ChannelSession] = OrderedDict()  # The longest unused first.
         self._spare: list[ChannelSession] = []
+        self._making: set[asyncio.Future[ChannelSession]] = set()
         self._ending: set[asyncio.Task[None]] = set()
         self._wanted = asyncio.Event()
         self._keeper: asyncio.Task[None] | None = None
@@ -56,13 +57,14 @@ class Pool:
         """The living session of a key, or a new one. Raises SandboxUnavailable."""
         if session := self._living(key):
             return session
+        self._must_be_open()
         new = await self._take()
         if session := self._living(key):  # Somebody else was as fast.
             self._end(new)
             return session
         if self._is_closed:
             self._end(new)
-            raise SandboxUnavailable("The server is stopping.", "Try again later.")
+        self._must_be_open()
         self._by_key[key] = new
         new.used_at = time.monotonic()
         self._make_room()
@@ -86,12 +88,34 @@ class Pool:
             self._keeper.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._keeper
+        for making in self._making:
+            making.cancel()
+        if self._making:
+            await asyncio.wait(self._making)
+            await asyncio.sleep(0)  # Who waited for them sees that it is over.
         for session in (*self._by_key.values(), *self._spare):
             self._end(session)
         self._by_key.clear()
         self._spare.clear()
         if self._ending:
             await asyncio.wait(self._ending)
+
+    def _must_be_open(self) -> None:
+        if self._is_closed:
+            raise SandboxUnavailable("The server is stopping.", "Try again later.")
+
+    async def _made(self) -> ChannelSession:
+        """A new session. Closing the pool ends its making, too."""
+        making = asyncio.ensure_future(self._make(self._slots))
+        self._making.add(making)
+        making.add_done_callback(self._making.discard)
+        try:
+            return await making
+        except asyncio.CancelledError:
+            caller = asyncio.current_task()
+            if caller is None or not caller.cancelling():
+                self._must_be_open()
+            raise
 
     def _living(self, key: str) -> ChannelSession | None:
         session = self._by_key.get(key)
@@ -120,7 +144,7 @@ class Pool:
                 session.born_at = time.monotonic()
                 return session
             self._end(session)
-        return await self._make(self._slots)
+        return await self._made()
 
     def _make_room(self) -> None:
         """Above the limit the longest unused goes; one in a call only when all are."""
@@ -160,4 +184,4 @@ class Pool:
 
     async def _fill(self) -> None:
         while len(self._spare) < self._sizes.spare:
-            self._spare.append(await self._make(self._slots))
+            self._spare.append(await self._made())

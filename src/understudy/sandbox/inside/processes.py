@@ -45,12 +45,17 @@ class Worker:
         self._is_frozen = True
 
     def kill_others(self) -> None:
-        """End what the code has started; all are frozen, so nobody starts another."""
-        if os.getpid() == 1:
-            for pid in _pids():
-                if pid != self.pid:
-                    with contextlib.suppress(OSError):
-                        os.kill(pid, signal.SIGKILL)
+        """End what the code has started, and wait until it has ended; all are frozen."""
+        if os.getpid() != 1:
+            return
+        until = time.monotonic() + REAP_S
+        while others := [pid for pid in _pids() if pid != self.pid and _is_alive(pid)]:
+            for pid in others:
+                with contextlib.suppress(OSError):
+                    os.kill(pid, signal.SIGKILL)
+            if time.monotonic() > until:
+                return
+            time.sleep(0.001)
 
     def thaw(self) -> None:
         """The next call is there."""
@@ -83,7 +88,8 @@ class Worker:
         """What all of them use together, or less when that is within the bounds anyway.
 
         What forked processes share is counted for each of them in the cheap figure, so that many
-        small ones look large. Only when it is over the bound is the exact one looked at.
+        small ones look large. Only when it is over the bound is the exact one looked at; and that
+        twice, since a process that ends between two others' figures leaves its share to the second.
         """
         pids = _pids() if os.getpid() == 1 else [self.pid]
         cheap = {pid: _status(pid) for pid in pids}
@@ -92,7 +98,7 @@ class Worker:
         }
         if sum(used.values()) <= bounds.session_bytes:
             return 0
-        return sum(_exact_bytes(pid, used[pid]) for pid in pids)
+        return min(sum(_exact_bytes(pid, used[pid]) for pid in pids) for _ in range(2))
 
 
 def _signal_all(worker_pid: int, number: signal.Signals) -> None:
@@ -190,18 +196,32 @@ def _data_limit(pid: int) -> tuple[int, int]:
 
 def _status(pid: int) -> dict[str, int]:
     """The figures of /proc/<pid>/status, in bytes; nothing when there are none."""
-    return _figures(f"/proc/{pid}/status")
+    with contextlib.suppress(OSError):
+        return _figures(f"/proc/{pid}/status")
+    return {}
+
+
+def _is_alive(pid: int) -> bool:
+    """Whether it has not ended; who has ended may wait for its parent to notice."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text(errors="replace")
+    except OSError:
+        return False
+    return stat.rpartition(")")[2].split()[0] not in "ZX"
 
 
 def _exact_bytes(pid: int, otherwise: int) -> int:
-    said = _figures(f"/proc/{pid}/smaps_rollup")
-    return said.get("Pss_Anon", 0) + said.get("Pss_Shmem", 0) if said else otherwise
+    """Nothing for a process that has ended; `otherwise` for one that hides its figures."""
+    try:
+        said = _figures(f"/proc/{pid}/smaps_rollup")
+    except PermissionError:
+        return otherwise
+    except OSError:
+        return 0
+    return said.get("Pss_Anon", 0) + said.get("Pss_Shmem", 0)
 
 
 def _figures(path: str) -> dict[str, int]:
-    try:
-        lines = Path(path).read_text(errors="replace").splitlines()
-    except OSError:
-        return {}
+    lines = Path(path).read_text(errors="replace").splitlines()
     fields = (line.split() for line in lines)
     return {field[0][:-1]: int(field[1]) * 1024 for field in fields if field[-1:] == ["kB"]}
