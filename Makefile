@@ -12,7 +12,7 @@ serve: ## The server; settings in docs/settings.md.
 
 test: ## Every test, the acceptance tests included.
 	@scripts/bootstrap acceptance sandbox
-	$(python) -m pytest -n 2 tests
+	$(python) -m pytest -n 2 --dist loadgroup tests
 
 check: ## Format, lint, types, imports, pins and the house style; nothing is changed.
 	@scripts/bootstrap
@@ -32,6 +32,6 @@ bench: ## Measure; figures with the machine named are in benchmarks/RESULTS.md.
 	@scripts/bootstrap sandbox
 	$(python) -m benchmarks
 
-soak: ## The crash tests and generated requests, for longer.
-	@scripts/bootstrap
-	SOAK=1 $(python) -m pytest --timeout 3600 tests/crash tests/fuzz
+soak: ## Crashes, generated happenings and requests, and hostile code, for longer.
+	@scripts/bootstrap sandbox
+	SOAK=1 $(python) -m pytest --timeout 3600 tests/crash tests/fuzz tests/machine tests/sandbox

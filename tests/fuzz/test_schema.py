@@ -25,7 +25,7 @@ from schemathesis.core.result import Ok
 from tests.api.serving import KEY, Running, running
 
 IS_SOAK = os.environ.get("SOAK") == "1"
-CASES = int(os.environ.get("FUZZ_CASES") or (5_000 if IS_SOAK else 1_000))
+CASES = int(os.environ.get("FUZZ_CASES") or (5_000 if IS_SOAK else 500))
 _log = logging.getLogger(__name__)
 _CALL = {"steps": [{"call": {"name": "look_up"}}]}
 _TOOLS = [{"type": "function", "function": {"name": "look_up"}}]

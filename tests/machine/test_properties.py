@@ -1,5 +1,9 @@
-"""The properties of ARCHITECTURE 3.6 over random happenings, and over the SDK's accumulator."""
+"""The properties of ARCHITECTURE 3.6 over random happenings, and over the SDK's accumulator.
 
+`SOAK=1` makes it 10,000 sequences of happenings.
+"""
+
+import os
 from collections import Counter
 from collections.abc import Callable
 from itertools import product
@@ -35,7 +39,7 @@ from understudy.wire.chat import ChatUsage, ChunkDelta, ChunkFunction, ChunkTool
 from understudy.wire.runs import Run, RunStatus
 from understudy.wire.steps import Step, StepFunctionCall, ToolCallsDetails
 
-SEQUENCES = 10_000
+SEQUENCES = 10_000 if os.environ.get("SOAK") == "1" else 2_500
 
 _texts = st.sampled_from(
     [
@@ -240,7 +244,7 @@ def test_every_sequence_keeps_the_properties(
         assert action is None or len(action.submit_tool_outputs.tool_calls) == 1
 
 
-@settings(max_examples=2_000, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=SEQUENCES // 5, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(script=_scripts, with_built_in=st.booleans())
 def test_a_reload_gives_the_same_next_action(
     script: list[tuple[Any, ...]], with_built_in: bool
@@ -254,7 +258,7 @@ def test_a_reload_gives_the_same_next_action(
     assert apply(reloaded, happening) == apply(play.state, happening)
 
 
-@settings(max_examples=2_000, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=SEQUENCES // 5, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(script=_scripts, with_built_in=st.booleans())
 def test_outputs_once_recorded_are_never_lost(
     script: list[tuple[Any, ...]], with_built_in: bool
