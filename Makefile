@@ -12,7 +12,7 @@ serve: ## The server; settings in docs/settings.md.
 
 test: ## Every test, the acceptance tests included.
 	@scripts/bootstrap acceptance sandbox
-	$(python) -m pytest -n 2 --dist loadgroup tests
+	$(python) -m pytest -n 2 --dist loadfile --no-loadscope-reorder tests
 
 check: ## Format, lint, types, imports, pins and the house style; nothing is changed.
 	@scripts/bootstrap

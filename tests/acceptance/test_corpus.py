@@ -28,9 +28,6 @@ FILES = 220
 MEMORY_BYTES = 600 * 1024 * 1024
 SETTLED_S = 150.0
 
-# One server has read it all for every test.
-pytestmark = pytest.mark.xdist_group("corpus")
-
 # The API refuses an empty file at its upload.
 UPLOADED = [one for one in HOSTILE if one.name != "empty.txt"]
 

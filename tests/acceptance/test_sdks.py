@@ -30,12 +30,7 @@ def of_node() -> Iterator[tuple[str, tuple[int, ...]]]:
 def cases(sdks: tuple[str, ...], scenarios: Mapping[str, tuple[int, ...]]) -> list[Any]:
     """Each scenario of each SDK."""
     return [
-        pytest.param(
-            sdk,
-            name,
-            id=f"{sdk}-{name}",
-            marks=[pytest.mark.assertion(*assertions), pytest.mark.xdist_group(sdk)],
-        )
+        pytest.param(sdk, name, id=f"{sdk}-{name}", marks=pytest.mark.assertion(*assertions))
         for sdk in sdks
         for name, assertions in scenarios.items()
     ]
@@ -53,9 +48,7 @@ def test_node(reports: Any, sdk: str, scenario: str) -> None:
     expect_success(reports(sdk), scenario)
 
 
-@pytest.mark.parametrize(
-    "sdk", [pytest.param(sdk, marks=pytest.mark.xdist_group(sdk)) for sdk in (*PYTHON, *NODE)]
-)
+@pytest.mark.parametrize("sdk", [*PYTHON, *NODE])
 def test_no_scenario_is_forgotten(reports: Any, sdk: str) -> None:
     """What was played is what has a test, and the SDK is the one that is meant."""
     report = reports(sdk)

@@ -33,7 +33,6 @@ TOOLS: Any = [{"type": "code_interpreter"}]
 pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
     pytest.mark.timeout(180),
-    pytest.mark.xdist_group("attacks"),
 ]
 
 

@@ -10,7 +10,7 @@ import gc
 import os
 import tempfile
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,8 +32,6 @@ SEQUENTIAL = 500 if IS_SOAK else 20
 PARALLEL = 50 if IS_SOAK else 12
 PATIENCE_S = 10.0
 
-pytestmark = pytest.mark.xdist_group("jail")
-
 
 @dataclass(frozen=True)
 class Belongings:
@@ -43,6 +41,15 @@ class Belongings:
     descriptors: frozenset[str]
     mounts: int
     files: frozenset[str]
+
+
+@pytest.fixture(autouse=True)
+def temporary(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Temporary files of this test alone, where a jail can see them."""
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        monkeypatch.setattr(tempfile, "tempdir", folder)
+        yield
 
 
 def belongings() -> Belongings:

@@ -15,7 +15,7 @@ from understudy.sandbox import FileRefused, Sandbox, Session
 from understudy.sandbox.bubblewrap import Bubblewrap
 from understudy.sandbox.pool import Sizes
 
-pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.xdist_group("jail")]
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 MIB = 1024 * 1024
 
 

@@ -6,18 +6,19 @@ session is a jail of its own that imports the libraries itself. Both have the sa
 """
 
 import asyncio
+import socket
 from collections.abc import Awaitable, Callable
 from typing import Literal
 
 import structlog
 
 from understudy import limits
-from understudy.sandbox import FOLDER, SandboxLost, SandboxUnavailable
+from understudy.sandbox import FOLDER, SandboxLost, SandboxUnavailable, Session
 from understudy.sandbox.cgroup import Groups
 from understudy.sandbox.channel import Channel, NotStarted, connected, pair
 from understudy.sandbox.check import found_bwrap, prove, why
 from understudy.sandbox.environment import Environment
-from understudy.sandbox.jail import Jail
+from understudy.sandbox.jail import Jail, Jailed
 from understudy.sandbox.life import Pid1, ended, over
 from understudy.sandbox.pool import Pool, Sizes
 from understudy.sandbox.session import ChannelSession, bounds
@@ -84,7 +85,7 @@ class Bubblewrap:
             off = self._off or _stopping()
             raise SandboxUnavailable(off.cause, off.remedy)
 
-    async def session(self, key: str) -> ChannelSession:
+    async def session(self, key: str) -> Session:
         """The living session of a key, or a new one. Raises SandboxUnavailable."""
         await self.started()
         return await self._pool.session(key)
@@ -177,12 +178,7 @@ class Bubblewrap:
                 mine.close()
                 raise NotStarted(str(error)) from error
         try:
-            channel, pid = await connected(mine)
-        except NotStarted as said:
-            await over(jailed)
-            words = jailed.said() or str(said)
-            await ended(jailed)
-            raise NotStarted(words) from said
+            channel, pid = await _connected(mine, jailed)
         except BaseException:
             jailed.kill()
             await ended(jailed)
@@ -212,6 +208,15 @@ class Bubblewrap:
             await session.close()
             raise
         return session
+
+
+async def _connected(mine: socket.socket, jailed: Jailed) -> tuple[Channel, int]:
+    """The channel to a new jail and its first process. Raises NotStarted with the jail's words."""
+    try:
+        return await connected(mine)
+    except NotStarted as said:
+        await over(jailed)
+        raise NotStarted(jailed.said() or str(said)) from said
 
 
 def _stopping() -> SandboxUnavailable:

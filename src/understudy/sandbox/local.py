@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
-from understudy.sandbox import FOLDER, Result, SandboxLost, SandboxUnavailable
+from understudy.sandbox import FOLDER, Result, SandboxLost, SandboxUnavailable, Session
 from understudy.sandbox.channel import Channel, NotStarted, connected, pair
 from understudy.sandbox.package import package
 from understudy.sandbox.pool import Pool, Sizes
@@ -47,7 +47,7 @@ class Local:
     async def started(self) -> None:
         """It always is."""
 
-    async def session(self, key: str) -> ChannelSession:
+    async def session(self, key: str) -> Session:
         """The living session of a key, or a new one. Raises SandboxUnavailable."""
         self._pool.open()
         return await self._pool.session(key)

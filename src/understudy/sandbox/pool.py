@@ -7,12 +7,12 @@ import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 import structlog
 
 from understudy import limits
-from understudy.sandbox import SandboxLost, SandboxUnavailable
-from understudy.sandbox.session import ChannelSession
+from understudy.sandbox import SandboxLost, SandboxUnavailable, Session
 
 _log = structlog.get_logger()
 _WORD_CHARS = 300
@@ -31,7 +31,22 @@ class Sizes:
     calls: int = max(limits.CODE_CALLS_AT_ONCE, 2 * (os.cpu_count() or 1))
 
 
-Make = Callable[[asyncio.Semaphore], Awaitable[ChannelSession]]
+class PooledSession(Session, Protocol):
+    """A session that can be kept, and let go of when it is old, unused or lost."""
+
+    born_at: float
+    used_at: float
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether it can never run code again."""
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether somebody uses it."""
+
+
+Make = Callable[[asyncio.Semaphore], Awaitable[PooledSession]]
 
 
 class Pool:
@@ -41,9 +56,9 @@ class Pool:
         self._make = make
         self._sizes = sizes
         self._slots = asyncio.Semaphore(sizes.calls)
-        self._by_key: OrderedDict[str, ChannelSession] = OrderedDict()  # The longest unused first.
-        self._spare: list[ChannelSession] = []
-        self._making: set[asyncio.Future[ChannelSession]] = set()
+        self._by_key: OrderedDict[str, PooledSession] = OrderedDict()  # The longest unused first.
+        self._spare: list[PooledSession] = []
+        self._making: set[asyncio.Future[PooledSession]] = set()
         self._ending: set[asyncio.Task[None]] = set()
         self._wanted = asyncio.Event()
         self._keeper: asyncio.Task[None] | None = None
@@ -53,7 +68,7 @@ class Pool:
         """Begin to make spare sessions, and to end old ones. Opening twice is harmless."""
         self._keeper = self._keeper or asyncio.create_task(self._keep())
 
-    async def session(self, key: str) -> ChannelSession:
+    async def session(self, key: str) -> PooledSession:
         """The living session of a key, or a new one. Raises SandboxUnavailable."""
         if session := self._living(key):
             return session
@@ -104,7 +119,7 @@ class Pool:
         if self._is_closed:
             raise SandboxUnavailable("The server is stopping.", "Try again later.")
 
-    async def _made(self) -> ChannelSession:
+    async def _made(self) -> PooledSession:
         """A new session. Closing the pool ends its making, too."""
         making = asyncio.ensure_future(self._make(self._slots))
         self._making.add(making)
@@ -117,7 +132,7 @@ class Pool:
                 self._must_be_open()
             raise
 
-    def _living(self, key: str) -> ChannelSession | None:
+    def _living(self, key: str) -> PooledSession | None:
         session = self._by_key.get(key)
         if session is None:
             return None
@@ -129,13 +144,13 @@ class Pool:
         session.used_at = time.monotonic()
         return session
 
-    def _is_over(self, session: ChannelSession) -> bool:
+    def _is_over(self, session: PooledSession) -> bool:
         now = time.monotonic()
         return (
             now - session.born_at > self._sizes.age_s or now - session.used_at > self._sizes.idle_s
         )
 
-    async def _take(self) -> ChannelSession:
+    async def _take(self) -> PooledSession:
         """A session that nobody has had."""
         self._wanted.set()
         while self._spare:
@@ -153,7 +168,7 @@ class Pool:
             unused = [key for key in others if not self._by_key[key].is_busy]
             self._end(self._by_key.pop((unused or others)[0]))
 
-    def _end(self, session: ChannelSession) -> None:
+    def _end(self, session: PooledSession) -> None:
         """End a session behind everybody's back."""
         ending = asyncio.create_task(session.close())
         self._ending.add(ending)

@@ -13,17 +13,16 @@ the next: the Jupyter server has to end unused kernels by itself (`cull_idle_tim
 import asyncio
 import time
 from collections.abc import Callable
-from typing import Literal, cast
+from typing import Literal
 
 import structlog
 
 from understudy import limits
 from understudy.sandbox import FOLDER, SandboxLost, SandboxUnavailable, Session
-from understudy.sandbox.jupyter_http import Address, KernelGone, Server, address_of
-from understudy.sandbox.jupyter_kernel import Kernel
-from understudy.sandbox.jupyter_session import JupyterSession
+from understudy.sandbox.jupyter.http import Address, KernelGone, Server, address_of
+from understudy.sandbox.jupyter.kernel import Kernel
+from understudy.sandbox.jupyter.session import JupyterSession
 from understudy.sandbox.pool import Pool, Sizes
-from understudy.sandbox.session import ChannelSession
 from understudy.world import random_id
 
 _log = structlog.get_logger()
@@ -157,11 +156,10 @@ class Jupyter:
         await server.delete_left()
         return session.python
 
-    async def _make(self, slots: asyncio.Semaphore) -> ChannelSession:
-        """A session for the pool, which asks of it only what every session of ours has. The slots
-        are for sessions that share this machine's processors."""
+    async def _make(self, _slots: asyncio.Semaphore) -> JupyterSession:
+        """A session for the pool. The slots are for those that share this machine's processors."""
         assert self._server
-        return cast(ChannelSession, await self._new(self._server))
+        return await self._new(self._server)
 
     async def _new(self, server: Server) -> JupyterSession:
         try:

@@ -1,6 +1,6 @@
 """What runs in a Jupyter kernel beside the user's code: its files, and bounds for what it shows.
 
-Rules as in sandbox/inside: standard library only, Python 3.10 or newer; jupyter_code sends it as
+Rules as in sandbox/inside: standard library only, Python 3.10 or newer; code.py sends it as
 text. The user's code runs in the same process and may change all of it, so the server believes
 nothing that it says. It serves those who mean well: what it bounds here need not be sent, counted
 and thrown away there, and files and images go by a way that Jupyter servers do not throttle.

@@ -26,11 +26,11 @@ from understudy.sandbox import (
     SandboxLost,
     SandboxUnavailable,
 )
-from understudy.sandbox.jupyter_code import Head, answer_of, asking, beginning
-from understudy.sandbox.jupyter_http import KernelGone
-from understudy.sandbox.jupyter_kernel import Cut, Ending, Foul, Kernel, Request, Unheard
-from understudy.sandbox.jupyter_messages import Dying, Reply
-from understudy.sandbox.jupyter_outputs import Outputs
+from understudy.sandbox.jupyter.code import Head, answer_of, asking, beginning
+from understudy.sandbox.jupyter.http import KernelGone
+from understudy.sandbox.jupyter.kernel import Cut, Ending, Foul, Kernel, Request, Unheard
+from understudy.sandbox.jupyter.messages import Dying, Reply
+from understudy.sandbox.jupyter.outputs import Outputs
 from understudy.sandbox.session import bounds
 
 _log = structlog.get_logger()

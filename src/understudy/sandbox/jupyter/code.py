@@ -13,10 +13,10 @@ from importlib import resources
 from typing import Any
 
 from understudy import limits
-from understudy.sandbox.jupyter_inside import NAME
+from understudy.sandbox.jupyter.inside import NAME
 
 _INSIDE = "understudy.sandbox.inside"
-_MAIN = "understudy.sandbox.jupyter_inside"
+_MAIN = "understudy.sandbox.jupyter.inside"
 _ANSWER_CHARS = limits.CODE_FRAME_BYTES * 2  # A piece in base64, or a listing.
 
 # Makes modules of the texts, in order; afterwards they are nobody's but the session's.
@@ -75,10 +75,11 @@ def answer_of(text: str) -> tuple[Head, bytes] | None:
 def _texts() -> dict[str, str]:
     """The modules of a session, each after those that it imports."""
     inside = resources.files(_INSIDE)
-    texts = dict.fromkeys(("understudy", "understudy.sandbox", _INSIDE), "")
+    packages = ("understudy", "understudy.sandbox", "understudy.sandbox.jupyter", _INSIDE)
+    texts = dict.fromkeys(packages, "")
     for name in ("bounds", "figures", "folder"):
         texts[f"{_INSIDE}.{name}"] = (inside / f"{name}.py").read_text("utf-8")
-    main = resources.files("understudy.sandbox") / "jupyter_inside.py"
+    main = resources.files("understudy.sandbox.jupyter") / "inside.py"
     texts[_MAIN] = main.read_text("utf-8")
     return texts
 

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 import aiohttp
 
 from understudy import limits
-from understudy.sandbox import jupyter_messages as messages
-from understudy.sandbox.jupyter_http import Server
-from understudy.sandbox.jupyter_messages import Busy, Dying, Idle, Message, Output, Reply
+from understudy.sandbox.jupyter import messages
+from understudy.sandbox.jupyter.http import Server
+from understudy.sandbox.jupyter.messages import Busy, Dying, Idle, Message, Output, Reply
 
 _QUICK: int = getattr(socket, "TCP_QUICKACK", socket.TCP_NODELAY)  # Linux forgets it each time.
 

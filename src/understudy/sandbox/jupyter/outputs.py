@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 from understudy import limits
 from understudy.sandbox import FOLDER, Reason, Result
-from understudy.sandbox.jupyter_messages import PNG, Output, Printed, Raised, Shown, png_of
+from understudy.sandbox.jupyter.messages import PNG, Output, Printed, Raised, Shown, png_of
 
 _COLOURS = re.compile(r"\x1b\[[0-9;:?]*[ -/]*[@-~]")
 _COUNTED_MOST = 2**53  # What a kernel says of itself is believed up to here.
