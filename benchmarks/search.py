@@ -93,7 +93,7 @@ async def _vector_part(folder: Path, layout: Layout, plan: Plan) -> list[Figure]
 async def _view(app: App, id: str) -> tuple[View, NDArray[np.float32]]:
     """A store as searches see it, and all its vectors as one matrix for the bare product."""
     [view] = await app.index.views(PROJECT, [id])
-    return view, np.concatenate([matrix async for matrix, _ in app.index.vectors(view)])
+    return view, np.concatenate([block.vectors async for block in app.index.vectors(view)])
 
 
 async def _cold(app: App, id: str) -> tuple[float, float]:

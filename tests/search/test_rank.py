@@ -14,7 +14,7 @@ from understudy.search import rank
 from understudy.search.embed_hash import HashEmbedder
 from understudy.search.part import POSTING, parts
 from understudy.search.question import asked
-from understudy.search.rank import Numbers, Passage, Ranked, Scores
+from understudy.search.rank import Block, Numbers, Passage, Ranked, Scores
 from understudy.search.vectors import normalised
 from understudy.search.words import words
 
@@ -166,15 +166,16 @@ def _vectors(count: int, seed: int = 1) -> Scores:
 def test_the_nearest_chunks_are_found_exactly() -> None:
     matrix, queries = _vectors(3_000), _vectors(2, seed=2)
     keys = np.arange(3_000, dtype=np.int64) << rank.ORDINAL_BITS
-    for query, found in zip(queries, rank.dense(matrix, keys, queries), strict=True):
+    for query, found in zip(queries, rank.dense(Block(matrix, keys), queries), strict=True):
         order = np.argsort(-(matrix @ query), kind="stable")[: limits.CANDIDATES]
         assert documents(found) == order.tolist()
         assert found.scores.tolist() == pytest.approx((matrix @ query)[order].tolist())
 
 
 def test_a_chunk_of_several_windows_has_the_score_of_its_best() -> None:
-    matrix = np.array([[1, 0], [0, 1], [0.6, 0.8]], np.float32)
-    (found,) = rank.dense(matrix, np.array([5, 5, 6], np.int64), np.array([[0, 1]], np.float32))
+    vectors = np.array([[1, 0], [0, 1], [0.6, 0.8]], np.float32)
+    block = Block(vectors, np.array([5, 5, 6], np.int64))
+    (found,) = rank.dense(block, np.array([[0, 1]], np.float32))
     assert found.keys.tolist() == [5, 6]
     assert found.scores.tolist() == pytest.approx([1.0, 0.8])
 
@@ -185,7 +186,7 @@ def test_vectors_of_hidden_documents_are_not_found(share: int) -> None:
     numbers = np.repeat(np.arange(500, dtype=np.int64), 2)
     keys = numbers << rank.ORDINAL_BITS | np.tile([0, 1], 500)
     seen = np.arange(0, 500, share, dtype=np.int64)
-    (found,) = rank.dense(matrix, keys, query, documents=seen, allowed=np.arange(400))
+    (found,) = rank.dense(Block(matrix, keys), query, documents=seen, allowed=np.arange(400))
     scores = matrix @ query[0]
     scores[(numbers % share != 0) | (numbers >= 400)] = -2
     order = np.argsort(-scores, kind="stable")[: min(limits.CANDIDATES, int((scores > -2).sum()))]
@@ -195,9 +196,9 @@ def test_vectors_of_hidden_documents_are_not_found(share: int) -> None:
 def test_no_vectors_or_none_allowed_find_nothing() -> None:
     nothing = np.empty(0, np.int64)
     query = _vectors(1)
-    (found,) = rank.dense(np.empty((0, 32), np.float32), nothing, query)
+    (found,) = rank.dense(Block(np.empty((0, 32), np.float32), nothing), query)
     assert not len(found.keys)
-    (found,) = rank.dense(_vectors(5), np.arange(5), query, documents=nothing)
+    (found,) = rank.dense(Block(_vectors(5), np.arange(5)), query, documents=nothing)
     assert not len(found.keys)
 
 
@@ -293,7 +294,7 @@ async def test_both_sides_together_find_what_is_asked() -> None:
     embedder = HashEmbedder()
     texts = await embedder.embed(SHELF.texts, is_query=False)
     query = await embedder.embed(["flowers of the garden"], is_query=True)
-    (meaning,) = rank.dense(texts.vectors, texts.owners << rank.ORDINAL_BITS, query.vectors)
+    (meaning,) = rank.dense(Block(texts.vectors, texts.owners << rank.ORDINAL_BITS), query.vectors)
     assert documents(rank.fuse(SHELF.search("flowers of the garden"), meaning))[0] == 2
 
 

@@ -22,16 +22,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from understudy import limits
-from understudy.search.rank import ORDINAL_BITS, visible
+from understudy.search.rank import ORDINAL_BITS, Block, visible
 from understudy.store.records import IndexRow, ReadyDocument
 from understudy.store.store import Store
 from understudy.wire.vector_stores import Attribute
 
 Numbers = NDArray[np.int64]
-Matrix = NDArray[np.float32]
-
-
-Block = tuple[Matrix, Numbers]  # Vectors, and the keys of their chunks; sorted by these.
 
 # A block that is at most so many times larger than what came after it is made one with that: each
 # vector is copied a few times in all, and a search has a few products.
@@ -78,12 +74,12 @@ class _Held:
 
     @property
     def size_bytes(self) -> int:
-        return sum(matrix.nbytes + keys.nbytes for matrix, keys in self.blocks)
+        return sum(block.size_bytes for block in self.blocks)
 
     def moved(self, documents: Documents, new: Sequence[Block]) -> "_Held":
         """With new vectors, and without those of documents that are no more."""
         blocks = [_of(block, documents.numbers) for block in self.blocks]
-        blocks = [block for block in [*blocks, *new] if len(block[1])]
+        blocks = [block for block in [*blocks, *new] if len(block.keys)]
         while len(blocks) > 1 and _are_alike(*blocks[-2:]):
             blocks[-2:] = [_one(blocks[-2:])]
         return _Held(documents, tuple(blocks))
@@ -91,25 +87,24 @@ class _Held:
 
 def _of(block: Block, alive: Numbers) -> Block:
     """The block without documents that are no more."""
-    matrix, keys = block
-    kept = visible(keys, alive)
-    return block if kept is None else (matrix[kept], keys[kept])
+    kept = visible(block.keys, alive)
+    return block if kept is None else block.only(kept)
 
 
 def _are_alike(older: Block, newer: Block) -> bool:
     """Whether to make two blocks one."""
-    is_small = older[0].nbytes + newer[0].nbytes <= limits.VECTOR_BLOCK_BYTES
-    return is_small and len(older[1]) <= _LIKE * len(newer[1])
+    is_small = older.vectors.nbytes + newer.vectors.nbytes <= limits.VECTOR_BLOCK_BYTES
+    return is_small and len(older.keys) <= _LIKE * len(newer.keys)
 
 
 def _one(blocks: Sequence[Block]) -> Block:
     """Some blocks as one."""
-    matrix = np.concatenate([block[0] for block in blocks])
-    keys = np.concatenate([block[1] for block in blocks])
-    if (np.diff(keys) < 0).any():
-        order = np.argsort(keys, kind="stable")
-        matrix, keys = matrix[order], keys[order]
-    return matrix, keys
+    one = Block(
+        np.concatenate([block.vectors for block in blocks]),
+        np.concatenate([block.keys for block in blocks]),
+    )
+    is_sorted = (np.diff(one.keys) >= 0).all()
+    return one if is_sorted else one.only(np.argsort(one.keys, kind="stable"))
 
 
 class Index:
@@ -191,7 +186,7 @@ def _block(rows: Sequence[tuple[int, bytes, bytes]], dimensions: int) -> Block:
         np.frombuffer(owners, "<u4").astype(np.int64) | (document << ORDINAL_BITS)
         for document, owners, _ in rows
     ]
-    return data.reshape(-1, dimensions), np.concatenate(keys)
+    return Block(data.reshape(-1, dimensions), np.concatenate(keys))
 
 
 def _batches(documents: Sequence[ReadyDocument]) -> Iterator[list[ReadyDocument]]:

@@ -177,9 +177,9 @@ async def _by_meaning(
             continue
         corpus = view.row.trust / max(view.row.chunks, 1)
         weights = [float(trust) * corpus for trust in embedded.trust]
-        async for matrix, keys in app.index.vectors(view):
-            product = partial(rank.dense, matrix, keys, embedded.vectors, allowed=allowed)
-            is_short = matrix.size * len(queries) <= limits.SHORT_PRODUCT
+        async for block in app.index.vectors(view):
+            product = partial(rank.dense, block, embedded.vectors, allowed=allowed)
+            is_short = block.vectors.size * len(queries) <= limits.SHORT_PRODUCT
             parts = product() if is_short else await asyncio.to_thread(product)
             rankings = [
                 (_joined(old, _steady(new)), max(weight, old_weight))

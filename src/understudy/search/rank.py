@@ -17,6 +17,7 @@ Scores are 0..1, and none depends on how many results are wanted:
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -48,6 +49,28 @@ class Ranked:
 
     keys: Numbers
     scores: Scores
+
+
+@dataclass(frozen=True)
+class Block:
+    """Vectors (rows, float32), and the key of each one's chunk, never decreasing."""
+
+    vectors: Scores
+    keys: Numbers
+
+    @property
+    def size_bytes(self) -> int:
+        """Its size in memory."""
+        return self.vectors.nbytes + self.keys.nbytes
+
+    @cached_property
+    def starts(self) -> Numbers:
+        """The first row of each chunk."""
+        return _starts(self.keys)
+
+    def only(self, rows: Numbers | Mask) -> "Block":
+        """A block of some of the rows, in the given order."""
+        return Block(self.vectors[rows], self.keys[rows])
 
 
 class Passage(NamedTuple):
@@ -167,8 +190,7 @@ def _best(keys: Numbers, scores: Scores, limit: int) -> Ranked:
 
 
 def dense(
-    matrix: Scores,
-    keys: Numbers,
+    block: Block,
     queries: Scores,
     *,
     documents: Numbers | None = None,
@@ -177,29 +199,25 @@ def dense(
 ) -> list[Ranked]:
     """For each query (a row) the chunks that are most like it, exactly; scores are cosines.
 
-    `keys` names the chunk of each row of the matrix, never decreasing; a chunk of several rows
-    has the score of its best. Only documents that are in `documents` and in `allowed` (sorted,
-    where given) are found.
+    A chunk of several rows has the score of its best. Only documents that are in `documents` and
+    in `allowed` (sorted, where given) are found.
     """
-    mask = visible(keys, documents, allowed)
+    mask = visible(block.keys, documents, allowed)
     if mask is not None and mask.mean() < GATHERED_SHARE:
-        rows = np.flatnonzero(mask)
-        matrix, keys, mask = matrix[rows], keys[rows], None
-    if not len(keys):
+        block, mask = block.only(np.flatnonzero(mask)), None
+    if not len(block.keys):
         return [NOTHING for _ in queries]
-    starts = _starts(keys)
-    return [_nearest(matrix @ query, keys, starts, mask, limit) for query in queries]
+    return [_nearest(block, block.vectors @ query, mask, limit) for query in queries]
 
 
-def _nearest(
-    scores: Scores, keys: Numbers, starts: Numbers, mask: Mask | None, limit: int
-) -> Ranked:
+def _nearest(block: Block, scores: Scores, mask: Mask | None, limit: int) -> Ranked:
     """The chunks with the best rows."""
+    keys = block.keys
     if mask is not None:
         scores[~mask] = -np.inf
-    if len(starts) < len(keys):
-        scores = np.maximum.reduceat(scores, starts)
-        keys = keys[starts]
+    if len(block.starts) < len(keys):
+        scores = np.maximum.reduceat(scores, block.starts)
+        keys = keys[block.starts]
     found = _best(keys, scores, limit)
     if mask is None:
         return found
