@@ -161,6 +161,20 @@ async def test_cancelling_stops_the_code_and_the_session_is_usable(session: Sess
     assert (await running(session, "n")).logs == stopped_at
 
 
+async def test_variables_that_a_cancel_costs_are_told_by_the_next_call(session: Session) -> None:
+    """Nobody heard how the cancelled call ended."""
+    await running(session, "x = 7")
+    code = "import time\nwhile True:\n    try: time.sleep(100)\n    except BaseException: pass"
+    task = asyncio.create_task(running(session, code))
+    await asyncio.sleep(0.5)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    said = await running(session, "'x' in globals()")
+    assert (said.logs, said.result.is_state_lost) == ("False\n", True)
+    assert not (await running(session, "1")).result.is_state_lost
+
+
 async def test_calls_wait_for_each_other(session: Session) -> None:
     """One at a time, in order."""
     code = "import time\na = globals().get('a', 0) + 1\ntime.sleep(0.05)\na"

@@ -41,6 +41,7 @@ class Call:
         number: int,
         timeout_s: float,
         is_second_try: bool,
+        is_loss_untold: bool,
     ) -> None:
         self._worker = worker
         self._bounds = bounds
@@ -52,10 +53,12 @@ class Call:
         self._dropped_images = 0
         self._reason: str | None = None
         self._is_second_try = is_second_try
+        self._is_loss_untold = is_loss_untold
         self._is_over = False
         self._is_lost = False
         self._has_begun = False
         self.is_served = True
+        self.is_given_up = False  # Nobody hears how it ends.
         now = time.monotonic()
         self._begin_at = now + BEGIN_S
         self._interrupt_at = now + timeout_s
@@ -86,6 +89,7 @@ class Call:
             if worker.output in ready and not self._output.read(worker.output):
                 poll.unregister(worker.output)
             if server.fileno() in ready and is_interrupted():
+                self.is_given_up = True
                 self._stop("interrupted", self._bounds.interrupt_s)
             if worker.results in ready:
                 self._hear()
@@ -221,7 +225,7 @@ class Call:
             {
                 "type": "ended",
                 "reason": self._reason,
-                "is_state_lost": self._is_lost or self._is_second_try,
+                "is_state_lost": self._is_lost or self._is_second_try or self._is_loss_untold,
                 "dropped_bytes": self._output.dropped_bytes,
                 "dropped_images": self._dropped_images,
             },

@@ -53,6 +53,7 @@ class Supervisor:
         self._reading: Reading | None = None
         self._writing: Writing | None = None
         self._calls = 0
+        self._is_loss_untold = False
         self._waiting: deque[tuple[Head, bytes]] = deque()
         self._worker = Worker(bounds, server.fileno())
 
@@ -111,11 +112,15 @@ class Supervisor:
                 number=self._calls,
                 timeout_s=asked["timeout_s"],
                 is_second_try=is_second_try,
+                is_loss_untold=self._is_loss_untold,
             )
-            if not call.run(code, self._server, self._overheard):
+            is_lost = not call.run(code, self._server, self._overheard)
+            if is_lost:
                 self._worker.kill()
                 self._worker = Worker(self._bounds, self._server.fileno())
             if call.is_served:
+                is_loss = is_lost or self._is_loss_untold
+                self._is_loss_untold = is_loss and call.is_given_up
                 return
 
     def _overheard(self) -> bool:

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -67,6 +68,7 @@ class JupyterSession:
         self._folder: str | None = None
         self._lock = asyncio.Lock()
         self._settling: asyncio.Task[None] | None = None
+        self._is_loss_untold = False  # Of variables, by a call that nobody waited for.
         self._ended: asyncio.Task[None] | None = None
 
     @property
@@ -156,7 +158,7 @@ class JupyterSession:
                 return Result()
             outputs = Outputs(on_logs, self._folder)
             try:
-                return await self._ran(code.replace(FOLDER, self._folder), timeout_s, outputs)
+                result = await self._ran(code.replace(FOLDER, self._folder), timeout_s, outputs)
             except SandboxLost:
                 raise
             except BaseException:
@@ -164,6 +166,9 @@ class JupyterSession:
                 outputs.mute()
                 self._settle(self._stop)
                 raise
+            is_state_lost = result.is_state_lost or self._is_loss_untold
+            self._is_loss_untold = False
+            return replace(result, is_state_lost=is_state_lost)
 
     async def close(self) -> None:
         """End it; what runs is killed. Returns when nothing of it is left."""
@@ -252,6 +257,7 @@ class JupyterSession:
                 with contextlib.suppress(_Failed):
                     await self._helped({"op": "forget"}, limits.CODE_WATCH_S)
                     return
+        self._is_loss_untold = True
         await self._renew(is_restarting=False)
 
     async def _renewed(
