@@ -33,5 +33,5 @@ bench: ## Measure; figures with the machine named are in benchmarks/RESULTS.md.
 	$(python) -m benchmarks
 
 soak: ## Crashes, generated happenings and requests, and hostile code, for longer.
-	@scripts/bootstrap sandbox
+	@scripts/bootstrap acceptance sandbox
 	SOAK=1 $(python) -m pytest --timeout 3600 tests/crash tests/fuzz tests/machine tests/sandbox
