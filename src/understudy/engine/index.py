@@ -19,15 +19,12 @@ from functools import cached_property
 
 import msgspec
 import numpy as np
-from numpy.typing import NDArray
 
 from understudy import limits
-from understudy.search.rank import ORDINAL_BITS, Block, visible
+from understudy.search.rank import ORDINAL_BITS, Block, Numbers, visible
 from understudy.store.records import IndexRow, ReadyDocument
 from understudy.store.store import Store
 from understudy.wire.vector_stores import Attribute
-
-Numbers = NDArray[np.int64]
 
 # A block that is at most so many times larger than what came after it is made one with that: each
 # vector is copied a few times in all, and a search has a few products.

@@ -20,7 +20,7 @@ from understudy.sandbox.check import found_bwrap, prove, why
 from understudy.sandbox.environment import Environment
 from understudy.sandbox.jail import Jail, Jailed
 from understudy.sandbox.life import Pid1, ended, over
-from understudy.sandbox.pool import Pool, Sizes
+from understudy.sandbox.pool import Pool, Sizes, stopping
 from understudy.sandbox.session import ChannelSession, bounds
 from understudy.sandbox.zygotes import NotNested, Zygotes
 
@@ -82,7 +82,7 @@ class Bubblewrap:
         if self._starting:
             await asyncio.wait([self._starting])
         if not self._is_up or self._is_closed:
-            off = self._off or _stopping()
+            off = self._off or stopping()
             raise SandboxUnavailable(off.cause, off.remedy)
 
     async def session(self, key: str) -> Session:
@@ -217,7 +217,3 @@ async def _connected(mine: socket.socket, jailed: Jailed) -> tuple[Channel, int]
     except NotStarted as said:
         await over(jailed)
         raise NotStarted(jailed.said() or str(said)) from said
-
-
-def _stopping() -> SandboxUnavailable:
-    return SandboxUnavailable("The server is stopping.", "Try again later.")

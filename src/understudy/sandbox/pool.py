@@ -31,6 +31,11 @@ class Sizes:
     calls: int = max(limits.CODE_CALLS_AT_ONCE, 2 * (os.cpu_count() or 1))
 
 
+def stopping() -> SandboxUnavailable:
+    """There are no sessions any more."""
+    return SandboxUnavailable("The server is stopping.", "Try again later.")
+
+
 class PooledSession(Session, Protocol):
     """A session that can be kept, and let go of when it is old, unused or lost."""
 
@@ -79,7 +84,7 @@ class Pool:
             return session
         if self._is_closed:
             self._end(new)
-        self._must_be_open()
+            raise stopping()
         self._by_key[key] = new
         new.used_at = time.monotonic()
         self._make_room()
@@ -107,7 +112,7 @@ class Pool:
             making.cancel()
         if self._making:
             await asyncio.wait(self._making)
-            await asyncio.sleep(0)  # Who waited for them sees that it is over.
+        await asyncio.sleep(0)  # Who has just got a session sees that it is over, and ends it.
         for session in (*self._by_key.values(), *self._spare):
             self._end(session)
         self._by_key.clear()
@@ -117,7 +122,7 @@ class Pool:
 
     def _must_be_open(self) -> None:
         if self._is_closed:
-            raise SandboxUnavailable("The server is stopping.", "Try again later.")
+            raise stopping()
 
     async def _made(self) -> PooledSession:
         """A new session. Closing the pool ends its making, too."""

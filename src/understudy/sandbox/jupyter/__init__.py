@@ -22,7 +22,7 @@ from understudy.sandbox import FOLDER, SandboxLost, SandboxUnavailable, Session
 from understudy.sandbox.jupyter.http import Address, KernelGone, Server, address_of
 from understudy.sandbox.jupyter.kernel import Kernel
 from understudy.sandbox.jupyter.session import JupyterSession
-from understudy.sandbox.pool import Pool, Sizes
+from understudy.sandbox.pool import Pool, Sizes, stopping
 from understudy.world import random_id
 
 _log = structlog.get_logger()
@@ -79,7 +79,7 @@ class Jupyter:
         if self._testing is not None:
             await asyncio.wait([self._testing])
         if self._is_closed:
-            raise SandboxUnavailable("The server is stopping.", "Try again later.")
+            raise stopping()
         if self._off is not None:
             raise SandboxUnavailable(self._off.cause, self._off.remedy)
 
