@@ -123,11 +123,14 @@ async def _stream(driver: Driver, request: ChatRequest, call_id: str, pending: M
 
 
 async def _hear(driver: Driver, batch: list[ChatChunk]) -> None:
-    """What one network read says."""
+    """What one network read says, together: a provider that is quick costs one send, not many."""
     assert driver.turn is not None, "a turn is heard"
     now = driver.now
-    for chunk in batch:
-        said = driver.turn.feed(chunk, now)
+    said: list[Said] = []
+    try:
+        for chunk in batch:
+            said += driver.turn.feed(chunk, now)
+    finally:  # Of a turn that becomes too much, what came before it is said.
         if said:
             await _say(driver, said)
 

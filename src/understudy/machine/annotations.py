@@ -6,14 +6,14 @@ one gives stay true. Any other run's text is untouched.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Protocol
+
+import msgspec
 
 from understudy.wire.messages import FileCitationAnnotation, FilePathAnnotation
 
 
-@dataclass(frozen=True)
-class Shown:
+class Shown(msgspec.Struct, frozen=True, gc=False):
     """A piece of text to show: plain, or a whole marker or link with its annotation."""
 
     text: str
@@ -50,6 +50,7 @@ class Annotations:
     def __init__(self, citations: Cites | None, links: Links | None) -> None:
         self._citations = citations
         self._links = links
+        self.are_none = citations is None and links is None
 
     def feed(self, piece: str) -> list[Shown]:
         """What may be shown now."""

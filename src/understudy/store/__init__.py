@@ -53,7 +53,7 @@ class UnknownCursor(Exception):
         self.id = id
 
 
-class Statement(msgspec.Struct, frozen=True):
+class Statement(msgspec.Struct, frozen=True, gc=False):
     """A named statement with its arguments.
 
     `rows` is a guard: exactly that many rows must be changed or returned, else Conflict.

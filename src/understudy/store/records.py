@@ -11,7 +11,7 @@ from typing import Literal
 import msgspec
 
 
-class Record(msgspec.Struct, frozen=True):
+class Record(msgspec.Struct, frozen=True, gc=False):
     """An object: its wire JSON, what the API never shows, and its place."""
 
     id: str
