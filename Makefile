@@ -32,6 +32,6 @@ bench: ## Measure; figures with the machine named are in benchmarks/RESULTS.md.
 	@scripts/bootstrap sandbox
 	$(python) -m benchmarks
 
-soak: ## Crashes, generated happenings and requests, and hostile code, for longer.
+soak: ## Crashes, generated happenings and requests, hostile code, and mixed load, for longer.
 	@scripts/bootstrap acceptance sandbox
-	SOAK=1 $(python) -m pytest --timeout 3600 tests/crash tests/fuzz tests/machine tests/sandbox
+	SOAK=1 $(python) -m pytest --timeout 3600 tests/crash tests/fuzz tests/machine tests/sandbox tests/soak
