@@ -19,10 +19,10 @@ def measure(stage: Stage, plan: Plan) -> Iterator[Figure]:
     get = Ask("GET", f"/v1/assistants/{stage.assistant_id}")
     listing = Ask("GET", "/v1/assistants?limit=20")
     begin = [Ask("POST", "/v1/threads", "{}"), Ask("POST", "/v1/threads/{id}/messages", _MESSAGE)]
-    yield from _flow(stage, plan, "create assistant, 32 clients", [create], 32, at_least=0.4)
+    yield from _flow(stage, plan, "create assistant, 32 clients", [create], 32, at_least=0.5)
     yield from _flow(stage, plan, "create assistant, 1 client", [create], 1)
-    yield from _flow(stage, plan, "get assistant, 32 clients", [get], 32)
-    yield from _flow(stage, plan, "list of 20 assistants, 32 clients", [listing], 32)
+    yield from _flow(stage, plan, "get assistant, 32 clients", [get], 32, at_least=0.5)
+    yield from _flow(stage, plan, "list of 20 assistants, 32 clients", [listing], 32, at_least=0.4)
     yield from _flow(stage, plan, "create thread, then message, 32 clients", begin, 32)
 
 

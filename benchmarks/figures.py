@@ -3,7 +3,7 @@
 import math
 import statistics
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from benchmarks.stage import Run
@@ -24,6 +24,7 @@ class Figure:
     target: str = ""
     met: bool | None = None
     note: str = ""
+    times_better: float | None = None  # Than the target asks; for the plot.
 
 
 def alternate(pairs: int, ours: Callable[[], T], theirs: Callable[[], T]) -> list[tuple[T, T]]:
@@ -45,7 +46,16 @@ def median(values: Sequence[float]) -> float:
 
 def p95(values: Sequence[float]) -> float:
     """The value that 95 of 100 do not exceed."""
-    return sorted(values)[math.ceil(0.95 * len(values)) - 1]
+    return _percentile(values, 0.95)
+
+
+def p99(values: Sequence[float]) -> float:
+    """The value that 99 of 100 do not exceed."""
+    return _percentile(values, 0.99)
+
+
+def _percentile(values: Sequence[float], share: float) -> float:
+    return sorted(values)[math.ceil(share * len(values)) - 1]
 
 
 def busy(runs: Sequence[Run]) -> tuple[str, bool]:
@@ -56,31 +66,61 @@ def busy(runs: Sequence[Run]) -> tuple[str, bool]:
     return note, max(client, upstream) > BUSY_LIMIT
 
 
+def judged(
+    figure: Figure,
+    value: float,
+    *,
+    at_least: float | None = None,
+    at_most: float | None = None,
+    unit: str = "",
+) -> Figure:
+    """The figure with its target, where there is one, and what came of it."""
+    if at_least is not None:
+        return replace(
+            figure,
+            target=f">= {at_least:g}{unit}",
+            met=value >= at_least,
+            times_better=value / at_least,
+        )
+    if at_most is not None:
+        return replace(
+            figure,
+            target=f"<= {at_most:g}{unit}",
+            met=value <= at_most,
+            times_better=at_most / max(value, at_most / 100),  # Zero is no point of a plot.
+        )
+    return figure
+
+
 def rates(
-    name: str, unit: str, pairs: Sequence[tuple[Run, Run]], *, at_least: float | None = None
+    name: str,
+    unit: str,
+    pairs: Sequence[tuple[Run, Run]],
+    *,
+    at_least: float | None = None,
+    cpu_at_most: float | None = None,
 ) -> list[Figure]:
     """Throughput as a ratio to the baseline's, and the server's CPU for each request or event."""
     ours, theirs = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
     our_note, our_void = busy(ours)
     their_note, their_void = busy(theirs)
-    ratio = median([one.per_second / other.per_second for one, other in pairs])
-    cpu_ratio = median([one.cpu_us / other.cpu_us for one, other in pairs])
     is_void = our_void or their_void
-    met = None if at_least is None or is_void else ratio >= at_least
+    ratio = median([one.per_second / other.per_second for one, other in pairs])
+    rate = Figure(
+        name=name,
+        ours=f"{median([run.per_second for run in ours]):,.0f} {unit}/s",
+        baseline=f"{median([run.per_second for run in theirs]):,.0f} {unit}/s",
+        result="void" if is_void else f"{ratio:.2f} of it",
+        note=f"{our_note}; baseline: {their_note}",
+    )
+    cpu_ratio = median([one.cpu_us / other.cpu_us for one, other in pairs])
+    cpu = Figure(
+        name=f"{name}: CPU",
+        ours=f"{median([run.cpu_us for run in ours]):,.0f} µs",
+        baseline=f"{median([run.cpu_us for run in theirs]):,.0f} µs",
+        result=f"{cpu_ratio:.1f} times",
+    )
     return [
-        Figure(
-            name=name,
-            ours=f"{median([run.per_second for run in ours]):,.0f} {unit}/s",
-            baseline=f"{median([run.per_second for run in theirs]):,.0f} {unit}/s",
-            result="void" if is_void else f"{ratio:.2f} of it",
-            target="" if at_least is None else f">= {at_least:.2f}",
-            met=met,
-            note=f"{our_note}; baseline: {their_note}",
-        ),
-        Figure(
-            name=f"{name}: CPU",
-            ours=f"{median([run.cpu_us for run in ours]):,.0f} µs",
-            baseline=f"{median([run.cpu_us for run in theirs]):,.0f} µs",
-            result=f"{cpu_ratio:.1f} times",
-        ),
+        rate if is_void else judged(rate, ratio, at_least=at_least),
+        judged(cpu, cpu_ratio, at_most=cpu_at_most),
     ]

@@ -10,7 +10,7 @@ class Plan:
     pairs: int = 7
     load_s: float = 1.0
     deltas: int = 40_000  # Of one run of streams.
-    first_deltas: int = 200
+    first_deltas: int = 1_000
     cancels: int = 100
     first_events: int = 40  # Of one run; all pairs together make the percentile.
     starts: int = 5
