@@ -5,14 +5,17 @@ import re
 import statistics
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import psutil
 
 GROWTH = 0.05  # What the acceptance allows.
-_MIB = 1024 * 1024
+_COLUMNS = ("rss", "pss", "private", "family", "children", "descriptors", "threads")
+# Of the server alone: there are one or two children, each ended when it was idle for a minute, and
+# replaced when it has grown (READER_RESIDENT_BYTES).
+_JUDGED = ("rss", "private")
 _SOCKETS_OF_A_CHILD = 2  # uvloop's pipes are pairs of sockets.
 
 
@@ -21,9 +24,10 @@ class Sample:
     """One look; sizes in MiB."""
 
     at_s: float
-    rss: float  # The server's own.
-    pss: float
-    family_pss: float  # With its children, which read files.
+    rss: float  # The server's own, with the code and files that it shares with others.
+    pss: float  # The same with its share of those: it changes when others come and go.
+    private: float  # Anonymous memory alone.
+    family: float  # The same with its children, which read files.
     children: int
     descriptors: int
     threads: int
@@ -47,29 +51,27 @@ class Meter:
         """One look now."""
         process = psutil.Process(self.pid)
         children = process.children(recursive=True)
-        own = _pss(self.pid)
+        own = _rollup(self.pid)
+        families = [_rollup(child.pid) for child in children]
         return Sample(
             at_s=time.monotonic() - self._started,
-            rss=process.memory_info().rss / _MIB,
-            pss=own,
-            family_pss=own + sum(_pss(child.pid) for child in children),
+            rss=own.get("Rss", 0.0),
+            pss=own.get("Pss", 0.0),
+            private=own.get("Pss_Anon", 0.0),
+            family=sum(one.get("Pss_Anon", 0.0) for one in [own, *families]),
             children=len(children),
             descriptors=process.num_fds(),
             threads=process.num_threads(),
         )
 
     def series(self) -> str:
-        """A line for each minute: medians of it."""
-        lines = ["minute     rss     pss  with children  children  descriptors  threads"]
+        """A line for each minute: medians of it, sizes in MiB."""
+        lines = ["minute " + " ".join(f"{name:>11}" for name in _COLUMNS)]
         for minute in range(int(self.samples[-1].at_s // 60) + 1):
             some = _between(self.samples, 60 * minute, 60 * (minute + 1))
             if some:
-                lines.append(
-                    f"{minute:6} {_of(some, _rss):7.1f} {_of(some, _pss_of):7.1f} "
-                    f"{_of(some, _family):14.1f} {_of(some, lambda one: one.children):9.0f} "
-                    f"{_of(some, lambda one: one.descriptors):12.0f} "
-                    f"{_of(some, lambda one: one.threads):8.0f}"
-                )
+                figures = (f"{_median(some, name):11.1f}" for name in _COLUMNS)
+                lines.append(f"{minute:6} {' '.join(figures)}")
         return "\n".join(lines)
 
     def growth(self, minutes: float) -> dict[str, float]:
@@ -77,38 +79,24 @@ class Meter:
         sixth = 60 * minutes / 6
         early = _between(self.samples, sixth, 2 * sixth)
         late = _between(self.samples, 5 * sixth, 6 * sixth)
-        reads = {"rss": _rss, "pss": _pss_of, "pss with children": _family}
-        return {name: _of(late, read) / _of(early, read) - 1 for name, read in reads.items()}
+        return {name: _median(late, name) / _median(early, name) - 1 for name in _JUDGED}
 
 
-def _rss(sample: Sample) -> float:
-    return sample.rss
-
-
-def _pss_of(sample: Sample) -> float:
-    return sample.pss
-
-
-def _family(sample: Sample) -> float:
-    return sample.family_pss
-
-
-def _of(samples: Iterable[Sample], read: Callable[[Sample], float]) -> float:
-    return statistics.median(map(read, samples))
+def _median(samples: Sequence[Sample], column: str) -> float:
+    return statistics.median(float(getattr(one, column)) for one in samples)
 
 
 def _between(samples: Sequence[Sample], start_s: float, end_s: float) -> list[Sample]:
     return [one for one in samples if start_s <= one.at_s < end_s]
 
 
-def _pss(pid: int) -> float:
-    """Its share of memory that is resident; nothing of a process that has just ended."""
+def _rollup(pid: int) -> dict[str, float]:
+    """Its memory by kind, in MiB; nothing of a process that has just ended."""
     try:
         text = Path(f"/proc/{pid}/smaps_rollup").read_text()
     except OSError:
-        return 0.0
-    found = re.search(r"^Pss: +(\d+) kB", text, re.MULTILINE)
-    return int(found[1]) / 1024 if found else 0.0
+        return {}
+    return {name: int(size) / 1024 for name, size in re.findall(r"(\w+): +(\d+) kB", text)}
 
 
 def descriptors(pid: int, provider_port: int) -> Counter[str]:

@@ -45,7 +45,9 @@ _SETTLED_S = 60.0
 _POOL_THREADS = min(32, (os.cpu_count() or 1) + 4)
 
 Scenario = Callable[[Client], Awaitable[None]]
+
 _log = logging.getLogger(__name__)
+logging.getLogger("httpx2").setLevel(logging.WARNING)  # Of the SDK: each request is a line.
 
 
 def scenarios() -> list[Scenario]:
