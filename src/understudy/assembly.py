@@ -1,4 +1,7 @@
-"""Assembly: Settings → App, and the server around it. The only file that names technologies."""
+"""Assembly: Settings → App, and the server around it. The only file that names technologies.
+
+What only some settings need is imported where they are looked at: a start pays for nothing else.
+"""
 
 import asyncio
 import contextlib
@@ -14,7 +17,7 @@ from collections.abc import AsyncIterator, Callable, Iterator, MutableMapping
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import httptools
@@ -34,15 +37,11 @@ from understudy.engine.log import Log
 from understudy.engine.worker import Worker
 from understudy.machine import tokens
 from understudy.model import Model, ModelError, open_model
-from understudy.model.rehearsal_server import running_rehearsal
 from understudy.sandbox import SandboxUnavailable
 from understudy.sandbox.choice import open_sandbox
-from understudy.search import EmbedderError, hub
+from understudy.search import Embedder, EmbedderError
 from understudy.search.child import Readers
 from understudy.search.choice import Embedders, at_provider
-from understudy.search.embed_api import ApiEmbedder
-from understudy.search.embed_onnx import OnnxEmbedder, open_onnx
-from understudy.search.rerank import Reranker
 from understudy.settings import (
     Settings,
     SettingsError,
@@ -56,9 +55,13 @@ from understudy.store import open_database
 from understudy.store.store import Store
 from understudy.world import World
 
+if TYPE_CHECKING:
+    from understudy.search.rerank import Reranker
+
 _ALL = frozenset({"0.0.0.0", "::", ""})  # noqa: S104 (recognised, not chosen)
 _LOOPBACK = _ALL | {"localhost", "127.0.0.1", "::1"}
 
+_HUB = "hub:"  # Begins the name of a local embedding model that is fetched.
 _SECRET = re.compile(r"\b((?:sk|pk|key)-|Bearer |Basic )[A-Za-z0-9_\-./+=]{6,}")
 
 
@@ -140,6 +143,8 @@ async def opened_app(
         boot_id = world.new_id("boot")
         url, key = settings.upstream_url, settings.upstream_key
         if url is None:
+            from understudy.model.rehearsal_server import running_rehearsal
+
             url, key = stack.enter_context(running_rehearsal(world=world)) + "/v1", None
         model = open_model(url, key=key, boot_id=boot_id, fallback=settings.model, world=world)
         stack.push_async_callback(model.close)
@@ -190,7 +195,9 @@ async def _opened_embedders(
     if name == "off" or (name == "auto" and is_rehearsal):
         return Embedders(monotonic=world.monotonic)
 
-    def at(name: str) -> ApiEmbedder:
+    def at(name: str) -> Embedder:
+        from understudy.search.embed_api import ApiEmbedder
+
         return ApiEmbedder(model.embed, name, failure=_provider_failure)
 
     async def listed() -> list[str]:
@@ -201,17 +208,21 @@ async def _opened_embedders(
     return Embedders(at(name), monotonic=world.monotonic)
 
 
-def _local_embedder(name: str, models: Path) -> OnnxEmbedder | None:
+def _local_embedder(name: str, models: Path) -> Embedder | None:
     """The local model, where the setting names one; `models` is the folder for fetched ones."""
     folder = Path(name).expanduser()
+    is_folder = folder.is_dir() or name.startswith((".", "/", "~"))
+    if not (is_folder or name.startswith(_HUB)):
+        return None
+    from understudy.search import hub
+    from understudy.search.embed_onnx import open_onnx
+
     try:
-        if name.startswith(hub.PREFIX):
-            return open_onnx(hub.fetched(name.removeprefix(hub.PREFIX), models))
-        if folder.is_dir() or name.startswith((".", "/", "~")):
-            return open_onnx(folder)
+        if name.startswith(_HUB):
+            folder = hub.fetched(name.removeprefix(_HUB), models)
+        return open_onnx(folder)
     except EmbedderError as error:
         raise SettingsError(f"UNDERSTUDY_EMBEDDING_MODEL: {error.message}") from error
-    return None
 
 
 def _provider_failure(error: Exception) -> ModelError | None:
@@ -219,10 +230,12 @@ def _provider_failure(error: Exception) -> ModelError | None:
     return error if isinstance(error, ModelError) else None
 
 
-def _opened_reranker(settings: Settings) -> Reranker | None:
+def _opened_reranker(settings: Settings) -> "Reranker | None":
     """What orders search results anew, if the operator has named it."""
     if settings.rerank_url is None:
         return None
+    from understudy.search.rerank import Reranker
+
     return Reranker(settings.rerank_url, model=settings.rerank_model, key=settings.rerank_key)
 
 
@@ -301,6 +314,7 @@ async def serve(
                 asyncio.get_running_loop().run_in_executor(None, tokens.load)
                 tests.append(asyncio.create_task(_test_sandbox(app, on_no_sandbox)))
                 gc.freeze()  # Else each full collection looks at all modules again, for 18 ms.
+                gc.enable()
 
             try:
                 await Server(Api(app)).run_on(listener, ready)

@@ -1,5 +1,7 @@
 """Vector stores (SPEC 7.8)."""
 
+from typing import TYPE_CHECKING
+
 from msgspec import UNSET
 from msgspec.structs import replace
 
@@ -7,7 +9,6 @@ from understudy import limits
 from understudy.api import objects, stores
 from understudy.api.operation import Call, operation
 from understudy.engine.rewrite import rewritten
-from understudy.engine.search import Found, found
 from understudy.errors import ApiError
 from understudy.machine.vector_store import StoreBody
 from understudy.search import EmbedderError
@@ -25,6 +26,9 @@ from understudy.wire.vector_stores import (
     TextPiece,
     VectorStore,
 )
+
+if TYPE_CHECKING:
+    from understudy.engine.search import Found
 
 TAG = "Vector stores"
 SEARCHED_BY = "x-understudy-search"
@@ -131,6 +135,8 @@ async def search_vector_store(
     One result is one passage, so a file may be found several times. A search counts as a use of
     the store, as `expires_after` has it.
     """
+    from understudy.engine.search import found  # Loaded late: it brings numpy.
+
     _, facts = await stores.load_usable(call, vector_store_id)
     queries = [body.query] if isinstance(body.query, str) else body.query
     if given(body.rewrite_query, False):
@@ -168,7 +174,7 @@ async def _touch(call: Call, store_id: str, last_active_at: float) -> None:
         await call.app.store.commit(index_changes.touch_store(store_id, now=now))
 
 
-def _result(one: Found) -> StoreSearchResult:
+def _result(one: "Found") -> StoreSearchResult:
     return StoreSearchResult(
         file_id=one.file_id,
         filename=one.file_name,

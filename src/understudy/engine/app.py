@@ -7,9 +7,6 @@ from understudy.bell import Bell
 from understudy.blobs import Blobs
 from understudy.model import Model
 from understudy.sandbox import Sandbox
-from understudy.search.child import Readers
-from understudy.search.choice import Embedders
-from understudy.search.rerank import Reranker
 from understudy.settings import Settings
 from understudy.store.store import Store
 from understudy.world import World
@@ -18,6 +15,9 @@ if TYPE_CHECKING:
     from understudy.engine.index import Index
     from understudy.engine.log import Log
     from understudy.engine.worker import Worker
+    from understudy.search.child import Readers
+    from understudy.search.choice import Embedders
+    from understudy.search.rerank import Reranker
 
 
 @dataclass(frozen=True)
@@ -30,10 +30,10 @@ class App:
     blobs: Blobs
     bell: Bell
     model: Model
-    embedders: Embedders
-    readers: Readers
+    embedders: "Embedders"
+    readers: "Readers"
     index: "Index"
-    reranker: Reranker | None
+    reranker: "Reranker | None"
     sandbox: Sandbox
     log: "Log"
     worker: "Worker"

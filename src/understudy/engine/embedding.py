@@ -2,12 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from understudy.engine.app import App
 from understudy.search import Embedded, Embedder, EmbedderError
 from understudy.store.records import IndexRow
+
+if TYPE_CHECKING:  # A store of keywords alone needs no numpy.
+    import numpy as np
 
 KEYWORDS_ONLY = ""  # The model of a store whose first file was indexed without an embedder.
 
@@ -20,7 +22,7 @@ class Vectors:
     dimensions: int
     trust: float  # The sum over the chunks.
     data: bytes | None
-    places: np.ndarray | None
+    places: "np.ndarray | None"
 
     def owners(self, first: int) -> bytes | None:
         """Of each vector the ordinal of its chunk; `first` is that of the first chunk."""

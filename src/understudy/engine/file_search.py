@@ -3,13 +3,13 @@
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import structlog
 
 from understudy import limits
 from understudy.engine.app import App
 from understudy.engine.record import decoded
-from understudy.engine.search import Found, found
 from understudy.errors.vector_stores import store_expired
 from understudy.machine import file_search, toolbox
 from understudy.machine.file_search import Scope
@@ -22,6 +22,9 @@ from understudy.wire.runs import Run
 from understudy.wire.steps import FileSearchCall, ResultText, SearchResult
 from understudy.wire.threads import Thread
 from understudy.wire.tools import FileSearchTool, ToolResources
+
+if TYPE_CHECKING:
+    from understudy.engine.search import Found
 
 _log = structlog.get_logger()
 
@@ -125,8 +128,10 @@ async def search(
 
 async def _found(
     app: App, project: str, store_ids: Sequence[str], queries: Sequence[str], scope: Scope
-) -> list[Found]:
+) -> list["Found"]:
     """The passages; an embedder that is away for a moment is asked again, as a model is."""
+    from understudy.engine.search import found  # Loaded late: it brings numpy.
+
     for attempt in range(limits.MODEL_ATTEMPTS):
         try:
             return await found(

@@ -16,19 +16,19 @@ from collections import OrderedDict
 from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import msgspec
-import numpy as np
 
 from understudy import limits
-from understudy.search.rank import ORDINAL_BITS, Block, Numbers, visible
+from understudy.search import Numbers
 from understudy.store.records import IndexRow, ReadyDocument
 from understudy.store.store import Store
 from understudy.wire.vector_stores import Attribute
 
-# A block that is at most so many times larger than what came after it is made one with that: each
-# vector is copied a few times in all, and a search has a few products.
-_LIKE = 2
+if TYPE_CHECKING:
+    from understudy.engine.blocks import Held
+    from understudy.search.rank import Block
 
 
 class Documents:
@@ -40,6 +40,8 @@ class Documents:
     @cached_property
     def numbers(self) -> Numbers:
         """The documents' numbers, sorted."""
+        import numpy as np  # Loaded late, as blocks.py is: the first search needs both.
+
         return np.array([one.number for one in self.rows], np.int64)
 
     @cached_property
@@ -62,48 +64,6 @@ class View:
     documents: Documents
 
 
-@dataclass(frozen=True)
-class _Held:
-    """The vectors of exactly these documents in memory."""
-
-    documents: Documents
-    blocks: tuple[Block, ...] = ()
-
-    @property
-    def size_bytes(self) -> int:
-        return sum(block.size_bytes for block in self.blocks)
-
-    def moved(self, documents: Documents, new: Sequence[Block]) -> "_Held":
-        """With new vectors, and without those of documents that are no more."""
-        blocks = [_of(block, documents.numbers) for block in self.blocks]
-        blocks = [block for block in [*blocks, *new] if len(block.keys)]
-        while len(blocks) > 1 and _are_alike(*blocks[-2:]):
-            blocks[-2:] = [_one(blocks[-2:])]
-        return _Held(documents, tuple(blocks))
-
-
-def _of(block: Block, alive: Numbers) -> Block:
-    """The block without documents that are no more."""
-    kept = visible(block.keys, alive)
-    return block if kept is None else block.only(kept)
-
-
-def _are_alike(older: Block, newer: Block) -> bool:
-    """Whether to make two blocks one."""
-    is_small = older.vectors.nbytes + newer.vectors.nbytes <= limits.VECTOR_BLOCK_BYTES
-    return is_small and len(older.keys) <= _LIKE * len(newer.keys)
-
-
-def _one(blocks: Sequence[Block]) -> Block:
-    """Some blocks as one."""
-    one = Block(
-        np.concatenate([block.vectors for block in blocks]),
-        np.concatenate([block.keys for block in blocks]),
-    )
-    is_sorted = (np.diff(one.keys) >= 0).all()
-    return one if is_sorted else one.only(np.argsort(one.keys, kind="stable"))
-
-
 class Index:
     """The views and vectors of the stores that were searched lately."""
 
@@ -111,7 +71,7 @@ class Index:
         self._store = store
         self._bound = size_bytes
         self._views: OrderedDict[int, View] = OrderedDict()
-        self._held: OrderedDict[int, _Held] = OrderedDict()
+        self._held: OrderedDict[int, Held] = OrderedDict()
 
     async def views(self, project: str, store_ids: Sequence[str]) -> list[View]:
         """These stores as they are now, as far as they exist."""
@@ -130,7 +90,7 @@ class Index:
             self._views.popitem(last=False)
         return known
 
-    async def vectors(self, view: View) -> AsyncIterator[Block]:
+    async def vectors(self, view: View) -> "AsyncIterator[Block]":
         """The vectors of exactly a view's documents, with the keys of their chunks: from memory,
         or from the record when the store is too large to keep. No chunk is in two blocks."""
         if not view.row.dimensions:
@@ -142,10 +102,12 @@ class Index:
         for block in await self._hold(view, view.row.dimensions):
             yield block
 
-    async def _hold(self, view: View, dimensions: int) -> Sequence[Block]:
+    async def _hold(self, view: View, dimensions: int) -> "Sequence[Block]":
         """The store's vectors in memory, as of this view."""
+        from understudy.engine.blocks import Held
+
         number = view.row.number
-        held = self._held.get(number, _Held(Documents([])))
+        held = self._held.get(number, Held(Documents([])))
         if held.documents is not view.documents:
             known = held.documents.by_number
             new = [one for one in view.documents.rows if one.number not in known]
@@ -160,8 +122,10 @@ class Index:
 
     async def _read(
         self, documents: Sequence[ReadyDocument], dimensions: int
-    ) -> AsyncIterator[Block]:
+    ) -> "AsyncIterator[Block]":
         """The vectors of documents, a block's worth at a time."""
+        from understudy.engine.blocks import as_block
+
         rows: list[tuple[int, bytes, bytes]] = []
         size_bytes = 0
         for some in _batches(documents):
@@ -169,21 +133,10 @@ class Index:
             rows += more
             size_bytes += sum(len(row[2]) for row in more)
             if size_bytes >= limits.VECTOR_BLOCK_BYTES:
-                yield _block(rows, dimensions)
+                yield as_block(rows, dimensions)
                 rows, size_bytes = [], 0
         if rows:
-            yield _block(rows, dimensions)
-
-
-def _block(rows: Sequence[tuple[int, bytes, bytes]], dimensions: int) -> Block:
-    """Rows of the record (document, ordinals of chunks, vectors) as one block."""
-    # In numpy's own memory, which has larger pages: products are a sixth quicker than over bytes.
-    data = np.concatenate([np.frombuffer(vectors, "<f4") for _, _, vectors in rows])
-    keys = [
-        np.frombuffer(owners, "<u4").astype(np.int64) | (document << ORDINAL_BITS)
-        for document, owners, _ in rows
-    ]
-    return Block(data.reshape(-1, dimensions), np.concatenate(keys))
+            yield as_block(rows, dimensions)
 
 
 def _batches(documents: Sequence[ReadyDocument]) -> Iterator[list[ReadyDocument]]:

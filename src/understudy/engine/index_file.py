@@ -22,7 +22,7 @@ from understudy.engine.spool import spooled
 from understudy.machine import vector_store
 from understudy.machine.private import FilePrivate
 from understudy.search import EmbedderError
-from understudy.search.part import Part
+from understudy.search.frames import Part
 from understudy.search.unreadable import Unreadable
 from understudy.store import Conflict, Row, Statement, index_changes
 from understudy.store.records import DocumentRow, IndexRow, Record

@@ -20,8 +20,7 @@ import structlog
 import understudy
 from understudy import limits
 from understudy.search import unreadable
-from understudy.search.frames import HEAD, Begun, Ended, Heard, Made, Read, packed
-from understudy.search.part import Part
+from understudy.search.frames import HEAD, Begun, Ended, Heard, Made, Part, Read, packed
 from understudy.search.unreadable import OutOfMemory, Unreadable
 
 __all__ = ["Readers", "Unreadable"]

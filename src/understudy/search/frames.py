@@ -4,7 +4,6 @@ import struct
 
 import msgspec
 
-from understudy.search.part import Part
 from understudy.search.unreadable import Code
 
 HEAD = struct.Struct(">I")
@@ -25,6 +24,20 @@ class Read(msgspec.Struct, frozen=True):
 
 class Begun(msgspec.Struct, frozen=True, tag=True):
     """The child has the request: what happens from here on is about the file."""
+
+
+class Part(msgspec.Struct, frozen=True):
+    """Some neighbouring chunks of a document."""
+
+    number: int  # Of the part in its document, from 0.
+    first: int  # The ordinal of its first chunk in the document.
+    starts: list[int]
+    stops: list[int]
+    words: list[int]  # The number of terms of each chunk.
+    strides: list[str]  # Of each chunk the text up to the start of the next.
+    texts: list[str]  # Of each chunk the whole text.
+    terms: list[str]
+    postings: list[bytes]  # Of each term its POSTINGs in this part.
 
 
 class Made(msgspec.Struct, frozen=True, tag=True):

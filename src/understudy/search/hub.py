@@ -10,7 +10,6 @@ from pathlib import Path
 from understudy.search import EmbedderError
 from understudy.search.embed_onnx import MODEL, TOKENIZER
 
-PREFIX = "hub:"
 _WANTED = [
     MODEL,
     f"onnx/{MODEL}",

@@ -9,33 +9,21 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
 from itertools import islice, pairwise
 
-import msgspec
 import numpy as np
 
 from understudy import limits
 from understudy.search import Numbers
 from understudy.search.chunk import Span, chunks, mended
+from understudy.search.frames import Part
 from understudy.search.words import words
+
+__all__ = ["POSTING", "Part", "parts"]
 
 # How often a term is in a chunk, and how many terms that chunk has.
 POSTING = np.dtype([("ordinal", "<u4"), ("count", "<u2"), ("words", "<u2")])
 # Characters that are in no term, nor become part of one when the text is folded.
 _PARTING = re.compile("[\\s\u3001\u3002\uff01\uff0c\uff1a\uff1b\uff1f]")
 _MOST = np.iinfo(np.uint16).max
-
-
-class Part(msgspec.Struct, frozen=True):
-    """Some neighbouring chunks of a document."""
-
-    number: int  # Of the part in its document, from 0.
-    first: int  # The ordinal of its first chunk in the document.
-    starts: list[int]
-    stops: list[int]
-    words: list[int]  # The number of terms of each chunk.
-    strides: list[str]  # Of each chunk the text up to the start of the next.
-    texts: list[str]  # Of each chunk the whole text.
-    terms: list[str]
-    postings: list[bytes]  # Of each term its POSTINGs in this part.
 
 
 def parts(text: str, size_tokens: int, overlap_tokens: int, *, skip: int = 0) -> Iterator[Part]:

@@ -16,6 +16,7 @@ from understudy import limits
 from understudy.search import unreadable
 from understudy.search.confine import allow_cpu, allow_memory, confine, resident_bytes
 from understudy.search.frames import HEAD, Begun, Ended, Heard, Made, Read, packed
+from understudy.search.part import parts
 from understudy.search.unreadable import Unreadable
 
 
@@ -56,8 +57,6 @@ def _send_parts(request: Read, answers: int) -> None:
     allow_memory(request.address_bytes)
     allow_cpu(request.cpu_s)
     text = _text(request)
-    from understudy.search.part import parts  # Loaded when there is something to be cut.
-
     _check_tokens(text)
     made = parts(text, request.size_tokens, request.overlap_tokens, skip=request.skip_parts)
     del text
