@@ -1,5 +1,6 @@
 """The command line, as an operator meets it: real processes on free ports."""
 
+import inspect
 import json
 import os
 import re
@@ -15,8 +16,10 @@ from pathlib import Path
 import httpx2
 import pytest
 
+from understudy import commands, serving
 from understudy.assembly import Welcome, check_settings
-from understudy.cli import banner
+from understudy.cli import Options, plain_options
+from understudy.serving import banner
 from understudy.settings import Settings
 
 START = [sys.executable, "-c", "from understudy.cli import main; main()"]
@@ -220,11 +223,57 @@ def test_logs_are_json_where_nobody_watches(tmp_path: Path) -> None:
 
 def test_help_loads_no_server() -> None:
     asked = (
-        "import sys; from understudy.cli import app; "
+        "import sys; from understudy.commands import app; "
         "print([name for name in ('uvicorn', 'apsw', 'aiohttp') if name in sys.modules])"
     )
     loaded = subprocess.run([sys.executable, "-c", asked], capture_output=True, text=True)
     assert loaded.stdout.strip() == "[]"
+
+
+def test_a_server_starts_without_what_nobody_has_asked_for_yet(tmp_path: Path) -> None:
+    """Each of these takes longer to load than the record takes to open."""
+    provider = "http://127.0.0.1:9/v1"
+    with served(tmp_path, PYTHONPROFILEIMPORTTIME="1", UNDERSTUDY_UPSTREAM_URL=provider) as server:
+        assert httpx2.get(server.url.replace("/v1", "/health")).status_code == 200
+        _, logged = server.stop()
+    loaded = {
+        name.partition(".")[0] for name in re.findall(r"^import time:.*\| +(\S+)$", logged, re.M)
+    }
+    assert {"uvicorn", "apsw"} <= loaded
+    unwanted = {"jsonschema_rs", "lxml", "numpy", "onnxruntime", "pydantic", "starlette", "typer"}
+    assert not loaded & unwanted
+
+
+@pytest.mark.parametrize(
+    ("arguments", "options"),
+    [
+        (["serve"], {}),
+        (["serve", "--port", "0", "--data", "a b"], {"port": 0, "data": "a b"}),
+        (["serve", "--host", "::", "--workers", "1"], {"host": "::", "workers": 1}),
+        (["serve", "--config", "x.toml"], {"config": Path("x.toml")}),
+        (["serve", "--help"], None),
+        (["serve", "--port"], None),
+        (["serve", "--port", "http"], None),
+        (["serve", "--host", "--port"], None),
+        (["serve", "--port=0"], None),
+        (["serve", "--prot", "0"], None),
+        (["check", "--data", "x"], None),
+        ([], None),
+    ],
+)
+def test_only_plain_options_are_read_without_typer(
+    arguments: list[str], options: dict[str, object] | None
+) -> None:
+    assert plain_options(arguments) == options
+
+
+def test_the_plain_options_are_those_that_the_command_declares() -> None:
+    declared = list(inspect.signature(commands.serve).parameters)
+    assert (
+        declared
+        == list(inspect.signature(serving.serve).parameters)
+        == list(Options.__annotations__)
+    )
 
 
 def test_the_longest_banner_has_twelve_lines() -> None:

@@ -26,8 +26,9 @@ KNOWN: dict[str, set[str]] = {}
 
 # From top to ground. What shares a line is on one floor; the seams do not know each other.
 FLOORS = [
-    {"cli", "transfer"},
-    {"demo"},
+    {"cli"},
+    {"commands", "transfer"},
+    {"serving", "demo"},
     {"assembly"},
     {"api"},
     {"engine"},
@@ -38,7 +39,7 @@ FLOORS = [
 ]
 MAY_KNOW_EACH_OTHER = FLOORS[-1]
 
-# What is banned → the only file that may say it.
+# What is banned → the only file (or files) that may say it.
 HOMES = {
     "os.environ": "settings.py",
     "os.environb": "settings.py",
@@ -52,7 +53,7 @@ HOMES = {
     "uuid.uuid4": "world.py",
     "secrets": "world.py",
     "random": "world.py",
-    "print": "cli.py",
+    "print": "commands.py or serving.py",
 }
 
 BANNED_FOLDERS = {"utils", "helpers", "common", "manager", "service", "base"}
@@ -188,7 +189,8 @@ def banned_calls(file: Source) -> Iterator[str]:
         if isinstance(node, ast.Name | ast.Attribute):
             said = _dotted(node, names)
             for banned, home in HOMES.items():
-                if (said == banned or said.startswith(f"{banned}.")) and str(file.inside) != home:
+                is_said = said == banned or said.startswith(f"{banned}.")
+                if is_said and str(file.inside) not in home.split(" or "):
                     yield f"{file.path}: {banned} belongs in {home}"
 
 
@@ -329,7 +331,7 @@ GOOD: list[tuple[str, str, str]] = [
     ("upward_imports", f"{PACKAGE}cli.py", "from understudy.assembly import open_app"),
     ("upward_imports", f"{PACKAGE}store/x.py", "from understudy.store import Statement"),
     ("banned_calls", f"{PACKAGE}settings.py", "import os\nos.environ['A']"),
-    ("banned_calls", f"{PACKAGE}cli.py", "print(1)"),
+    ("banned_calls", f"{PACKAGE}serving.py", "print(1)"),
     ("banned_calls", f"{PACKAGE}api/x.py", "def f(self, secrets):\n    self.print(secrets)"),
     ("banned_calls", f"{PACKAGE}api/x.py", "import time\ntime.monotonic()"),
     ("undeclared_dependencies", f"{PACKAGE}cli.py", "import os.path, jsonschema_rs, rs_bpe"),
