@@ -6,6 +6,7 @@ import time
 
 from benchmarks import (
     crud,
+    cycle,
     ingestion,
     report,
     retrieval,
@@ -21,6 +22,7 @@ from benchmarks.stage import opened_stage
 _MEASURES = {
     "streams": streams.measure,
     "crud": crud.measure,
+    "cycle": cycle.measure,
     "start": start.measure,
     "search": search.measure,
     "ingestion": ingestion.measure,

@@ -67,7 +67,9 @@ async def _repeat(connection: Connection, flow: list[Ask], until: float) -> int:
             if "{id}" in ask.path:
                 request = connection.request(ask.method, ask.path.replace("{id}", id), ask.body)
             heard = await connection.send(request)
-            if len(flow) > 1:
+            if ask.holds and ask.holds.encode() not in heard.body:
+                raise BadAnswer(f"no {ask.holds} in {heard.body[-600:]!r}")
+            if len(flow) > 1 and not id:
                 id = json.loads(heard.body)["id"]
         count += 1
     return count

@@ -8,7 +8,7 @@ from benchmarks.jobs import Ask, Load
 from benchmarks.plan import Plan
 from benchmarks.stage import ASSISTANT_BODY, Stage
 
-_MESSAGE = json.dumps({"role": "user", "content": "What is the weather in Oslo today?"})
+MESSAGE = json.dumps({"role": "user", "content": "What is the weather in Oslo today?"})
 
 
 def measure(stage: Stage, plan: Plan) -> Iterator[Figure]:
@@ -18,7 +18,7 @@ def measure(stage: Stage, plan: Plan) -> Iterator[Figure]:
     create = Ask("POST", "/v1/assistants", ASSISTANT_BODY)
     get = Ask("GET", f"/v1/assistants/{stage.assistant_id}")
     listing = Ask("GET", "/v1/assistants?limit=20")
-    begin = [Ask("POST", "/v1/threads", "{}"), Ask("POST", "/v1/threads/{id}/messages", _MESSAGE)]
+    begin = [Ask("POST", "/v1/threads", "{}"), Ask("POST", "/v1/threads/{id}/messages", MESSAGE)]
     yield from _flow(stage, plan, "create assistant, 32 clients", [create], 32, at_least=0.5)
     yield from _flow(stage, plan, "create assistant, 1 client", [create], 1)
     yield from _flow(stage, plan, "get assistant, 32 clients", [get], 32, at_least=0.5)

@@ -4,11 +4,12 @@ import msgspec
 
 
 class Ask(msgspec.Struct, frozen=True):
-    """One request. `{id}` in the path is the id of the answer before it."""
+    """One request. `{id}` in the path is the id of its flow's first answer."""
 
     method: str
     path: str
     body: str = ""
+    holds: str = ""  # What the answer must have in it.
 
 
 class Load(msgspec.Struct, frozen=True, tag="load"):

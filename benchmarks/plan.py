@@ -9,6 +9,7 @@ class Plan:
 
     pairs: int = 7
     load_s: float = 1.0
+    cycle_s: float = 2.0
     deltas: int = 40_000  # Of one run of streams.
     first_deltas: int = 1_000
     cancels: int = 100
@@ -24,6 +25,7 @@ class Plan:
 QUICK = Plan(
     pairs=3,
     load_s=0.4,
+    cycle_s=1.0,
     deltas=8_000,
     first_deltas=40,
     cancels=20,

@@ -31,7 +31,7 @@ def _first_delta(stage: Stage, plan: Plan) -> list[Figure]:
         paths = [f"/v1/threads/{stage.thread()}/runs" for _ in range(count)]
         asks = [Ask("POST", path, _run(stage)) for path in paths]
         ours = Target(stage.server.port, asks, "event: thread.message.delta")
-        relay = Target(stage.baselines.port, [_relay("deltas-5")] * count, _FIRST_CONTENT)
+        relay = Target(stage.baselines.port, [relayed("deltas-5")] * count, _FIRST_CONTENT)
         run = stage.run(Samples([ours, relay]), stage.server)
     mine, theirs = ([1000 * taken for taken in samples] for samples in run.done.samples)
     added = [one - other for one, other in zip(mine, theirs, strict=True)]
@@ -74,8 +74,8 @@ def _paced(stage: Stage, plan: Plan) -> Figure:
 
 
 def _pairs(stage: Stage, plan: Plan, model: str, count: int, rounds: int) -> list[tuple[Run, Run]]:
-    ours = Streams(stage.server.port, _begin(stage, model), "event: ", count, rounds)
-    relay = Streams(stage.baselines.port, _relay(model), "data: ", count, rounds)
+    ours = Streams(stage.server.port, begun(stage, model), "event: ", count, rounds)
+    relay = Streams(stage.baselines.port, relayed(model), "data: ", count, rounds)
     return alternate(
         plan.pairs,
         lambda: stage.run(ours, stage.server),
@@ -85,15 +85,15 @@ def _pairs(stage: Stage, plan: Plan, model: str, count: int, rounds: int) -> lis
 
 def _first_event(stage: Stage, plan: Plan) -> Figure:
     """From create-run to its first event while 16 streams of 50 deltas a second are open."""
-    begin, relay = _begin(stage, "deltas-5"), _relay("deltas-5")
+    begin, relay = begun(stage, "deltas-5"), relayed("deltas-5")
     many = plan.first_events
     ours = Samples(
         [Target(stage.server.port, [begin] * many, "event: ")],
-        Streams(stage.server.port, _begin(stage, _LASTING), "event: ", 16, 1),
+        Streams(stage.server.port, begun(stage, _LASTING), "event: ", 16, 1),
     )
     theirs = Samples(
         [Target(stage.baselines.port, [relay] * many, "data: ")],
-        Streams(stage.baselines.port, _relay(_LASTING), "data: ", 16, 1),
+        Streams(stage.baselines.port, relayed(_LASTING), "data: ", 16, 1),
     )
 
     def sample(job: Samples) -> list[float]:
@@ -103,13 +103,13 @@ def _first_event(stage: Stage, plan: Plan) -> Figure:
 
     pairs = alternate(plan.pairs, lambda: sample(ours), lambda: sample(theirs))
     mine = [taken for pair in pairs for taken in pair[0]]
-    relayed = [taken for pair in pairs for taken in pair[1]]
+    passed = [taken for pair in pairs for taken in pair[1]]
     return Figure(
         name="first event under 16 streams, p95",
         ours=f"{p95(mine):.1f} ms",
-        baseline=f"{p95(relayed):.1f} ms",
-        result=f"{p95(mine) - p95(relayed):.1f} ms added",
-        note=f"medians {median(mine):.1f} and {median(relayed):.1f} ms, {len(mine)} samples each",
+        baseline=f"{p95(passed):.1f} ms",
+        result=f"{p95(mine) - p95(passed):.1f} ms added",
+        note=f"medians {median(mine):.1f} and {median(passed):.1f} ms, {len(mine)} samples each",
     )
 
 
@@ -133,14 +133,14 @@ def _run(stage: Stage, **more: str) -> str:
     return json.dumps({"assistant_id": stage.assistant_id, "stream": True, **more})
 
 
-def _begin(stage: Stage, model: str) -> Ask:
+def begun(stage: Stage, model: str) -> Ask:
     """A thread and a streamed run on it in one call."""
     thread = {"messages": [{"role": "user", "content": "Count."}]}
     body = {"assistant_id": stage.assistant_id, "stream": True, "model": model, "thread": thread}
     return Ask("POST", "/v1/threads/runs", json.dumps(body))
 
 
-def _relay(model: str) -> Ask:
+def relayed(model: str) -> Ask:
     """What the server would send upstream, for the relay."""
     messages = [{"role": "user", "content": f"Message {n} of this thread."} for n in range(10)]
     body = {
