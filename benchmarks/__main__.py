@@ -7,7 +7,9 @@ import time
 from benchmarks import (
     crud,
     cycle,
+    delays,
     ingestion,
+    memory,
     report,
     retrieval,
     sandbox,
@@ -21,6 +23,8 @@ from benchmarks.stage import opened_stage
 
 _MEASURES = {
     "streams": streams.measure,
+    "delays": delays.measure,
+    "memory": memory.measure,
     "crud": crud.measure,
     "cycle": cycle.measure,
     "start": start.measure,

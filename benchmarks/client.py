@@ -11,7 +11,8 @@ import msgspec
 import uvloop
 
 from benchmarks.connection import BadAnswer, Connection, Heard, connect
-from benchmarks.jobs import Ask, Cancels, Done, Job, Load, Samples, Streams
+from benchmarks.jobs import Ask, Cancels, Done, Job, Load, Samples, Stamped, Streams
+from benchmarks.stamps import delays, stamps
 
 _SETTLE_S = 0.03  # The provider has the request by then; it says nothing to that.
 _job = msgspec.json.Decoder(Job)
@@ -33,6 +34,8 @@ async def _perform(job: Job, key: str) -> Done:
             return await _load(job, key)
         case Streams():
             return await _streams(job, key)
+        case Stamped():
+            return await _stamped(job, key)
         case Samples():
             return await _samples(job, key)
         case Cancels():
@@ -101,6 +104,24 @@ def _whole(heard: Heard) -> bytes:
     if b"[DONE]" not in body[-100:]:
         raise BadAnswer(f"a stream ended with {body[-300:].decode(errors='replace')}")
     return body
+
+
+async def _stamped(job: Stamped, key: str) -> Done:
+    """Two lists of delays: of all deltas, and of those that were written while all streams ran."""
+    async with _connected(job.port, key, job.streams) as connections:
+        started, cpu_s = time.monotonic(), time.process_time()
+        pause_s = job.starts_s / job.streams
+        heard = await asyncio.gather(
+            *(_start_at(number * pause_s, one, job.ask) for number, one in enumerate(connections))
+        )
+        seconds, cpu_s = time.monotonic() - started, time.process_time() - cpu_s
+    found = [stamps(one, job.deltas, is_ours=job.is_ours) for one in heard]
+    return Done(count=job.streams * job.deltas, seconds=seconds, samples=delays(found), cpu_s=cpu_s)
+
+
+async def _start_at(after_s: float, connection: Connection, ask: Ask) -> Heard:
+    await asyncio.sleep(after_s)
+    return await connection.send(_request(connection, ask))
 
 
 async def _samples(job: Samples, key: str) -> Done:

@@ -23,6 +23,7 @@ class Heard:
 
     mark: bytes = b""
     pieces: list[bytes] = field(default_factory=list)
+    times: list[float] = field(default_factory=list)  # When each piece came.
     marked_at: float | None = None
     ended_at: float = 0.0
 
@@ -79,9 +80,10 @@ class Connection(asyncio.Protocol):
         """asyncio's call with what came."""
         heard = self._heard
         heard.pieces.append(data)
+        heard.times.append(time.monotonic())
         seen = self._tail + data
         if heard.mark and heard.marked_at is None and heard.mark in seen:
-            heard.marked_at = time.monotonic()
+            heard.marked_at = heard.times[-1]
             self._marked.set()
         if self._left is None:
             self._read_head(b"".join(heard.pieces))

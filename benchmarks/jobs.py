@@ -46,6 +46,17 @@ class Samples(msgspec.Struct, frozen=True, tag="samples"):
     beside: Streams | None = None
 
 
+class Stamped(msgspec.Struct, frozen=True, tag="stamped"):
+    """So many streams of stamped deltas at once, their starts spread over a time."""
+
+    port: int
+    ask: Ask
+    streams: int
+    starts_s: float
+    deltas: int  # Each stream must bring so many.
+    is_ours: bool  # Ours have a grammar of events; the relay's have none.
+
+
 class Cancels(msgspec.Struct, frozen=True, tag="cancels"):
     """For each thread: start a run, wait until the provider is silent, cancel."""
 
@@ -55,7 +66,7 @@ class Cancels(msgspec.Struct, frozen=True, tag="cancels"):
     body: str
 
 
-Job = Load | Streams | Samples | Cancels
+Job = Load | Streams | Stamped | Samples | Cancels
 
 
 class Done(msgspec.Struct, frozen=True):
@@ -64,3 +75,4 @@ class Done(msgspec.Struct, frozen=True):
     count: int = 0
     seconds: float = 0.0
     samples: list[list[float]] = []
+    cpu_s: float | None = None  # The client's own while it measured, when it does more after.

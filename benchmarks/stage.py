@@ -9,7 +9,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -100,7 +100,8 @@ class Stage:
         done = msgspec.json.decode(line, type=Done)
         used = [part.cpu_s() - start for part, start in zip(parts, before, strict=True)]
         seconds = done.seconds or 1.0
-        return Run(done, used[0], used[1] / seconds, used[2] / seconds)
+        client_s = used[1] if done.cpu_s is None else done.cpu_s
+        return Run(done, used[0], client_s / seconds, used[2] / seconds)
 
     def settle(self) -> None:
         """Wait until the server has nothing left to do."""
@@ -147,6 +148,20 @@ def opened_stage() -> Iterator[Stage]:
         stage = Stage(server, baselines, upstream, Part(client), "")
         made = stage.ask("POST", "/v1/assistants", json.loads(ASSISTANT_BODY))
         yield Stage(server, baselines, upstream, Part(client), made["id"])
+
+
+@contextmanager
+def fresh_server(stage: Stage, data: Path | None = None, main: str = _MAIN) -> Iterator[Stage]:
+    """The same stage with another server, on a data folder that may have something in it."""
+    with ExitStack() as stack:
+        if data is None:
+            name = stack.enter_context(tempfile.TemporaryDirectory(prefix="understudy-bench-"))
+            data = Path(name)
+        url = f"http://127.0.0.1:{stage.upstream.port}"
+        server = stack.enter_context(understudy(data, url, main=main))
+        fresh = replace(stage, server=server)
+        made = fresh.ask("POST", "/v1/assistants", json.loads(ASSISTANT_BODY))
+        yield replace(fresh, assistant_id=made["id"])
 
 
 @contextmanager

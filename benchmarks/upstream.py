@@ -2,7 +2,9 @@
 
 The model's name says what it plays: `deltas-200` writes 200 content chunks one at a time with a
 loop turn between, `deltas-200-20` waits 20 ms before each, and `silent` sends a head and nothing
-more. GET /closed tells when a client last closed the connection of an unfinished answer.
+more. `stamps-100-50` writes 100 chunks, one every 50 ms by the clock, each with its number and the
+machine's monotonic time: how late it is heard is how long it was under way. GET /closed tells when
+a client last closed the connection of an unfinished answer.
 """
 
 import asyncio
@@ -19,13 +21,14 @@ _HEAD = (
     b"transfer-encoding: chunked\r\n\r\n"
 )
 _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
-_MODEL = re.compile(rb'"model": *"(?:deltas-(\d+)(?:-(\d+))?|silent)"')
+_MODEL = re.compile(rb'"model": *"(?:(deltas|stamps)-(\d+)(?:-(\d+))?|silent)"')
 _SHAPE = (
     '{{"id":"chatcmpl-123456789","object":"chat.completion.chunk","created":1700000000,'
     '"model":"m","system_fingerprint":"fp_44709d6fcb","choices":[{choices}],"usage":{usage}}}'
 )
 _CHOICE = '{{"index":0,"delta":{delta},"logprobs":null,"finish_reason":{finish}}}'
 
+streams = 0  # Of stamps, so far.
 closed_at = 0.0  # When a client last left before the end, on the machine's monotonic clock.
 
 
@@ -41,6 +44,11 @@ def _chunk(delta: str, finish: str = "null") -> bytes:
 
 _ROLE = _chunk('{"role":"assistant"}')
 _WORD = _chunk('{"content":" word"}')
+# The same length for every number and time.
+_STAMPED = _chunk('{"content":"000000@0000000000.000000 "}').replace(
+    b"000000@0000000000.000000", b"%06d@%017.6f"
+)
+_GOLDEN = 0.618034  # Multiples of it, without their whole part, are spread evenly.
 _USAGE = '{"prompt_tokens":10,"completion_tokens":200,"total_tokens":210}'
 _END = [
     _chunk("{}", '"stop"'),
@@ -85,14 +93,40 @@ class _Provider(asyncio.Protocol):
         self._transport.write(_HEAD)
         if model[1] is None:
             await asyncio.Event().wait()
-        pause_s = int(model[2] or 0) / 1000
+        count, pause_s = int(model[2]), int(model[3] or 0) / 1000
         self._transport.write(_ROLE)
-        for _ in range(int(model[1])):
-            await asyncio.sleep(pause_s)
-            self._transport.write(_WORD)
+        if model[1] == b"stamps":
+            await self._stamp(count, pause_s)
+        else:
+            await self._speak(count, pause_s)
         for chunk in _END:
             await asyncio.sleep(0)
             self._transport.write(chunk)
+
+    async def _speak(self, count: int, pause_s: float) -> None:
+        for _ in range(count):
+            await asyncio.sleep(pause_s)
+            self._transport.write(_WORD)
+
+    async def _stamp(self, count: int, pause_s: float) -> None:
+        """Timers cost a third of what sleeping does, and do not drift."""
+        global streams
+        streams += 1
+        loop = asyncio.get_running_loop()
+        at = loop.time() + pause_s * (streams * _GOLDEN % 1)
+        end = loop.create_future()
+
+        def write(number: int) -> None:
+            if end.done():
+                return  # The client is gone.
+            self._transport.write(_STAMPED % (number, time.monotonic()))
+            if number + 1 == count:
+                end.set_result(None)
+            else:
+                loop.call_at(at + (number + 1) * pause_s, write, number + 1)
+
+        loop.call_at(at, write, 0)
+        await end
 
     def connection_lost(self, _error: Exception | None) -> None:
         if self._answer is not None and not self._answer.done():
