@@ -35,7 +35,6 @@ from understudy.engine.app import App
 from understudy.engine.index import Index
 from understudy.engine.log import Log
 from understudy.engine.worker import Worker
-from understudy.machine import tokens
 from understudy.model import Model, ModelError, open_model
 from understudy.sandbox import SandboxUnavailable
 from understudy.sandbox.choice import open_sandbox
@@ -311,7 +310,6 @@ async def serve(
 
             def ready() -> None:
                 on_ready(Welcome(url, shown, app.embedders.state, sandbox_state(app)))
-                asyncio.get_running_loop().run_in_executor(None, tokens.load)
                 tests.append(asyncio.create_task(_test_sandbox(app, on_no_sandbox)))
                 gc.freeze()  # Else each full collection looks at all modules again, for 18 ms.
                 gc.enable()

@@ -81,8 +81,9 @@ DELTAS_KEPT_S = 3_600  # After the run rests; the final objects hold everything.
 CONTEXT_TOKENS = 128_000  # A setting.
 CONTEXT_TOKENS_MAX = 10_000_000  # No model's window is larger; a provider's word above it is noise.
 CONTEXT_RESERVE_TOKENS = 1_024  # Kept free for the answer when no completion cap is given.
+WHOLE_FRAME_BYTES = 4_096  # A run's frame that the log keeps as it is: making it slim costs more.
 CONFLICT_RETRIES = 5
-MERGE_RETRIES = 100  # A driver's: a client that edits metadata without pause must not stop its run.
+MERGE_RETRIES = 100  # Of a file's: a client that edits attributes must not stop its indexing.
 LIVE_LOG_BYTES = 8 * 1024 * 1024  # Frames of one live run kept in memory; older ones are re-read.
 
 # File search within a run.
@@ -138,6 +139,7 @@ REHEARSAL_BODY_BYTES = 1024 * 1024  # A longer body is listed without its conten
 COMMIT_BATCH = 256  # Callers packed into one transaction.
 WRITE_QUEUE = 20_000  # Waiting callers; beyond it the store is Unavailable.
 READERS = 2
+LOOKS_IN_A_ROW = 16  # Reads by key that are done on the loop before others have their turn.
 READ_BATCH = 8  # Reads answered with one wake-up; more would make the first one wait.
 READ_QUEUE = 20_000  # Waiting readers; beyond it the store is Unavailable.
 STATEMENT_CACHE = 200  # Prepared statements per connection: all of queries.sql, twice.

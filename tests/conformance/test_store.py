@@ -105,6 +105,26 @@ async def test_an_update_at_an_old_version_is_refused(store: Store) -> None:
     assert (record.version, record.body) == (2, b'{"n":1}')
 
 
+async def test_an_overwrite_keeps_the_metadata_that_is_there_at_any_version(store: Store) -> None:
+    await store.commit(thread("thread_1"))
+    there = b'{"n":1,"metadata":{"k":"\xc3\xa9\\n"}}'
+    wanted = b'{"n":1.0,"metadata":{"k":"old"},"text":"\xc3\xa9\\u0001"}'
+    await store.commit(
+        changes.update_object("thread_1", project=PROJECT, body=there, private=b'{"p":1}')
+    )
+    await store.commit(
+        changes.overwrite_object("thread_1", project=PROJECT, body=wanted, private=None)
+    )
+    record = await store.get("thread", PROJECT, "thread_1")
+    assert record is not None
+    assert (record.version, record.private) == (3, b'{"p":1}')
+    assert record.body == wanted.replace(b'{"k":"old"}', b'{"k":"\xc3\xa9\\n"}')
+    with pytest.raises(Conflict):
+        await store.commit(
+            changes.overwrite_object("thread_1", project=OTHER, body=wanted, private=None)
+        )
+
+
 async def test_an_update_without_private_keeps_it(store: Store) -> None:
     await store.commit(thread("thread_1"))
     for body, private in [(b"1", b'{"p":1}'), (b"2", None)]:

@@ -13,6 +13,7 @@ import httpx2
 import msgspec
 
 from tests.crash.processes import KEY
+from understudy.engine.frames import DONE
 
 _PATIENCE_S = 30.0
 
@@ -145,6 +146,12 @@ async def _events(answer: httpx2.Response) -> AsyncIterator[Event]:
             assert event.name != "error", event.data
             yield event
     raise AssertionError("the stream ended without `done`")
+
+
+def events_in(frames: bytes) -> list[Event]:
+    """The events of a whole stream, but for the `done` at its end."""
+    parsed = [parse(frame) for frame in frames.removesuffix(DONE).split(b"\n\n") if frame]
+    return [event for event in parsed if event is not None]
 
 
 def parse(frame: bytes) -> Event | None:

@@ -14,7 +14,7 @@ import httpx2
 import pytest
 
 from tests.crash.checks import check_order, check_places
-from tests.crash.client import Event, parse
+from tests.crash.client import Event, events_in
 from tests.engine.stage import (
     FUNCTION,
     Clock,
@@ -253,8 +253,7 @@ class Play:
 
 async def _snapshot(stage: Stage, run: Json) -> Json:
     """The end without ids and times, and without what was cut short and made again."""
-    replay = [parse(frame) for frame in (await stage.frames(run)).split(b"\n\n") if frame]
-    events = [event for event in replay if event is not None]
+    events = events_in(await stage.frames(run))
     check_places([event.place for event in events])
     check_order(events)
     steps = (await stage.get(f"{stage.path(run)}/steps?order=asc&limit=100"))["data"]

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from tests.crash.checks import check_order
+from tests.crash.client import events_in as events
 from tests.engine.stage import Json, Stage
-from tests.engine.test_log import events
 from understudy.sandbox import Result, SandboxLost
 from understudy.sandbox.local import Local
 from understudy.sandbox.session import ChannelSession

@@ -3,6 +3,7 @@
 import pytest
 
 from tests.crash.checks import check_order
+from tests.crash.client import events_in as events
 from tests.engine.coding import (
     CODE,
     PNG,
@@ -20,7 +21,6 @@ from tests.engine.coding import (
     upload,
 )
 from tests.engine.stage import FUNCTION, Clock, Stage, opened_stage
-from tests.engine.test_log import events
 from tests.engine.test_stops import saved
 from understudy import limits
 from understudy.sandbox import SandboxLost

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.crash.checks import check_order
+from tests.crash.client import events_in as events
 from tests.engine.coding import (
     ENDLESS,
     Troubled,
@@ -18,7 +19,6 @@ from tests.engine.coding import (
     upload,
 )
 from tests.engine.stage import Clock, Hooked, Stage, eventually, opened_stage
-from tests.engine.test_log import events
 from tests.engine.test_stops import saved
 from understudy import limits
 from understudy.sandbox import SandboxLost

@@ -8,8 +8,8 @@ import msgspec
 import pytest
 
 from tests.crash.checks import check_order
+from tests.crash.client import events_in as events
 from tests.engine.stage import Clock, Json, Stage, eventually, opened_stage
-from tests.engine.test_log import events
 from tests.engine.test_stops import saved
 from understudy import limits
 from understudy.machine import vector_store

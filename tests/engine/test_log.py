@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from tests.crash.checks import check_order, check_places
-from tests.crash.client import Event, parse
+from tests.crash.client import events_in as events
 from tests.engine.stage import Clock, Json, Stage, eventually, opened_stage
 from understudy import limits
 from understudy.bell.local import LocalBell
@@ -15,12 +15,6 @@ from understudy.store.store import Store
 def words(count: int, every_ms: float = 1) -> Json:
     """A script that says so many words."""
     return {"steps": [{"words": count, "every_ms": every_ms}]}
-
-
-def events(frames: bytes) -> list[Event]:
-    """The events in a stream."""
-    parsed = [parse(frame) for frame in frames.split(b"\n\n") if frame]
-    return [event for event in parsed if event is not None]
 
 
 async def slowly(stage: Stage, run: Json, pause_s: float, after: tuple[int, int] = (0, 0)) -> bytes:

@@ -6,8 +6,8 @@ from itertools import count
 import pytest
 
 from tests.crash.checks import check_order, check_places
+from tests.crash.client import events_in as events
 from tests.engine.stage import Clock, Hooked, Stage
-from tests.engine.test_log import events
 from tests.engine.test_stops import saved, silent
 from understudy.store import Unavailable
 

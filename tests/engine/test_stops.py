@@ -10,8 +10,8 @@ import pytest
 
 from tests.api.serving import KEY, Running, running
 from tests.crash.checks import check_order, check_places
+from tests.crash.client import events_in as events
 from tests.engine.stage import Clock, Json, Stage, eventually, opened_stage
-from tests.engine.test_log import events
 from understudy import limits
 from understudy.store.store import Store
 

@@ -67,6 +67,7 @@ class Call:
     # Set when an Idempotency-Key was seen before and the client wants the run's stream again:
     # where that began, as `<run id>.<fence>`.
     replayed_stream: str | None = None
+    wakes_ingest: bool = False  # Its commit has files to index, so the workers are to be told.
     response_headers: dict[str, str] = field(default_factory=dict)
 
     async def commit(

@@ -93,7 +93,7 @@ async def _launch(
     call: Call, launch: Launch, more: Sequence[Statement], *, streams: bool
 ) -> Run | Stream:
     """Commit and begin; a refused commit leaves nothing behind."""
-    run = launch.move.state.run
+    run = launch.run
     try:
         # What belongs to the call comes first: a thread must be there before its run.
         await call.commit(*more, *launch.statements, answer=run, stream=f"{run.id}.{launch.fence}")

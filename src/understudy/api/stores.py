@@ -201,6 +201,7 @@ async def attach(
         statements += more
     if any(file.status == "in_progress" for file in placed):
         statements.append(index_changes.wake_ingest(store_id, project=call.project, now=now))
+        call.wakes_ingest = True
     return Attached(placed, statements)
 
 
@@ -280,5 +281,6 @@ def wanted_attributes(
 
 
 def ring(call: Call) -> None:
-    """Tell the workers that files wait to be indexed."""
-    call.app.bell.ring("ingest")
+    """Tell the workers that files wait to be indexed, if this call has attached any."""
+    if call.wakes_ingest:
+        call.app.bell.ring("ingest")

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from understudy.engine import frames, stop
+from understudy.engine import stop
 from understudy.errors import ApiError
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ class Stream:
 def run_stream(
     call: "Call", run_id: str, after: tuple[int, int], *, is_replay: bool = False
 ) -> Stream:
-    """The events of a run after a place, then `done`. A replay has event ids, and goes on where
+    """The events of a run after a place. A replay has event ids, and goes on where
     the client answered a requires_action.
 
     A client that goes away does not stop the run (SPEC 8.5), unless it asked for that with
@@ -42,13 +42,9 @@ async def _frames(
 ) -> AsyncIterator[bytes]:
     is_whole = False
     try:
-        failed = False
         async for chunk in tail:
-            failed = chunk.startswith(b"event: error")
             yield chunk
         is_whole = True
-        if not failed:  # An error ends without `done` (SPEC 9.3 L).
-            yield frames.DONE
     finally:
         if cancels and not is_whole:
             await _cancel(call, run_id)

@@ -37,9 +37,9 @@ def journal_key(turn: int) -> str:
 async def make(driver: Driver, pending: Move | None, question: Question) -> Move:
     """Call the model and show what it says; the move that the turn ends in.
 
-    `pending` led here and is not committed yet. It is committed together with the journal's
-    line before the call, or, where the create commit has that line already, while the provider
-    works on its answer. Raises Shrink and Interrupted; what was shown by then is in the turn.
+    `pending` led here and is not committed yet: it is, together with the journal's line, before
+    the call. After a launch the record has both already. Raises Shrink and Interrupted; what was
+    shown by then is in the turn.
     """
     state = driver.state if pending is None else pending.state
     key = journal_key(state.private.turn)
@@ -59,9 +59,8 @@ async def make(driver: Driver, pending: Move | None, question: Question) -> Move
             images=state.private.drawn,
         )
         try:
-            await _stream(driver, question.request, f"{driver.lease.id}:{key}:{attempt}", pending)
+            await _stream(driver, question.request, f"{driver.lease.id}:{key}:{attempt}")
         except ModelError as error:
-            pending = None
             driver.ending.append(_end(driver, key, attempt, error.message))
             _learn(driver, error)
             if not _may_retry(error) or attempt == first + limits.MODEL_ATTEMPTS - 1:
@@ -107,13 +106,11 @@ def _end(driver: Driver, key: str, attempt: int, outcome: str) -> Statement:
     )
 
 
-async def _stream(driver: Driver, request: ChatRequest, call_id: str, pending: Move | None) -> None:
+async def _stream(driver: Driver, request: ChatRequest, call_id: str) -> None:
     """One attempt, from the request to the end of its stream."""
     chunks = driver.app.model.stream(request, call_id=call_id)
     try:
         async with driver.lease.interruptible(driver.time_left_s):
-            if pending is not None:
-                await _hear(driver, await driver.beside_commit(pending, anext(chunks, [])))
             async for batch in chunks:
                 await _hear(driver, batch)
             assert driver.turn is not None, "a turn is heard"
@@ -143,8 +140,7 @@ async def _say(driver: Driver, said: list[Said]) -> None:
     while driver.unsaid:
         happening = driver.unsaid.pop(0)
         assert isinstance(happening, Happening), "the deltas before it were shown"
-        await driver.commit(driver.apply(happening))
-        _show(driver)
+        await driver.commit(driver.apply(happening), then=lambda: _show(driver))
 
 
 def _show(driver: Driver) -> None:

@@ -8,7 +8,7 @@ lease changes nothing. `Interrupted` ends any wait inside a turn; commits are fi
 
 import asyncio
 import math
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -63,8 +63,8 @@ class Stopped(Exception):
 
 @dataclass(frozen=True)
 class Start:
-    """What a door hands over with a run that it just committed: nothing has to be read, and
-    the commit journalled the first call."""
+    """What a door hands over with a run that it just committed: nothing has to be read, the run
+    has begun, and the commit journalled the first call."""
 
     state: State
     versions: record.Versions
@@ -167,6 +167,8 @@ class Driver:
             )
             await self.app.store.commit(self._hold(False), rest)
             return None
+        if self.is_journalled:
+            return Move(self.state, (), (), CallModel())
         if was_leased:
             partial = await record.partial_content(self.app.store, self.state)
             reclaims = self.lease.job.reclaims
@@ -177,7 +179,7 @@ class Driver:
 
     async def _turn(self, move: Move) -> Move:
         """One model turn; the move that led here is committed on the way, before its sight."""
-        pending: Move | None = move
+        pending = move if move.events else None  # A door has committed it already.
         if any(isinstance(write.object, Step) for write in move.writes):
             # The request is made from the record, so what this move adds to it comes first.
             await self.commit(move)
@@ -331,12 +333,19 @@ class Driver:
         """The machine's answer, from the committed state."""
         return apply(self.state, happening)
 
-    async def commit(self, move: Move | None, *more: Statement, cancelled_ok: bool = False) -> None:
-        """Make a move true, then visible. Finished even when this task is cancelled.
+    async def commit(
+        self,
+        move: Move | None,
+        *more: Statement,
+        cancelled_ok: bool = False,
+        then: Callable[[], None] | None = None,
+    ) -> None:
+        """Make a move true, then visible. Finished even when this task is cancelled. `then` shows
+        what follows, in the same moment: clients get both in one piece.
 
         Raises Conflict when the lease is lost or a cancel was asked; then nothing changed.
         """
-        await whole(self._commit(move, more, cancelled_ok))
+        await whole(self._commit(move, more, cancelled_ok, then))
 
     async def beside_commit(self, move: Move, work: Awaitable[T]) -> T:
         """Commit a move while work goes on of which nothing is seen before; what it came to."""
@@ -352,7 +361,11 @@ class Driver:
                 working.exception()  # Seen, also when the commit's own error is on its way.
 
     async def _commit(
-        self, move: Move | None, more: tuple[Statement, ...], cancelled_ok: bool
+        self,
+        move: Move | None,
+        more: tuple[Statement, ...],
+        cancelled_ok: bool,
+        then: Callable[[], None] | None,
     ) -> None:
         async with self.live.saving:
             with self.live.unsaved() as unsaved:
@@ -371,6 +384,8 @@ class Driver:
             if move is not None and shown:
                 ends = any(event.name in STREAM_ENDS for event in move.events)
                 self.live.show(shown, ends=ends)
+            if then is not None:
+                then()
 
     def _made_true(self) -> None:
         """A tool's answer is committed, with all that it stored."""
@@ -380,23 +395,30 @@ class Driver:
             self.made = self._mounts = None
 
     async def _write(self, move: Move, statements: list[Statement]) -> Move:
-        """Commit a move; a client's metadata edit in between is kept and the commit repeated."""
-        for _ in range(limits.MERGE_RETRIES):
-            created_at = self.app.world.now()
-            writes = record.statements(
-                move, self.versions, project=self.lease.project, created_at=created_at
-            )
-            try:
-                if writes or len(statements) > 1:
-                    await self._store([*statements, *writes])
-            except Conflict as conflict:
-                if conflict.what != "update_object":
-                    raise
-                move = await record.merged(self.app.store, self.lease.project, move, self.versions)
-                continue
-            self.versions.wrote(move.writes)
-            return move
-        raise Stopped
+        """Commit a move; a client's metadata edit in between is kept and the commit repeated, at
+        any version then: a client that edits without pause must not stop its run."""
+        try:
+            await self._store_move(move, statements)
+        except Conflict as conflict:
+            if conflict.what != "update_object":
+                raise
+            move = await record.merged(self.app.store, self.lease.project, move, self.versions)
+            await self._store_move(move, statements, at_any_version=True)
+        self.versions.wrote(move.writes)
+        return move
+
+    async def _store_move(
+        self, move: Move, statements: list[Statement], *, at_any_version: bool = False
+    ) -> None:
+        writes = record.statements(
+            move,
+            self.versions,
+            project=self.lease.project,
+            created_at=self.app.world.now(),
+            at_any_version=at_any_version,
+        )
+        if writes or len(statements) > 1:
+            await self._store([*statements, *writes])
 
     async def _store(self, statements: list[Statement]) -> None:
         """Commit; while the store is away, again, as long as the lease is surely ours. What the

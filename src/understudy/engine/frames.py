@@ -1,7 +1,7 @@
 """SSE frames of a run's events: as clients see them, and as the log stores them (SPEC 9.1).
 
 A run snapshot may hold 256,000 characters of instructions and is announced several times, so
-the log stores run frames without the fields that never change; a replay puts them back.
+the log stores large run frames without the fields that never change; a replay puts them back.
 """
 
 from collections.abc import Iterator
@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import msgspec
 from msgspec.structs import replace
 
+from understudy import limits
 from understudy.errors import ApiError
 from understudy.wire.events import Event
 from understudy.wire.runs import Run
@@ -29,7 +30,7 @@ def frame(event: Event) -> bytes:
 
 def stored(event: Event, shown: bytes) -> bytes:
     """The frame the log keeps; `shown` is the client's."""
-    if not isinstance(event.data, Run):
+    if not isinstance(event.data, Run) or len(shown) <= limits.WHOLE_FRAME_BYTES:
         return shown
     slim = replace(
         event.data,

@@ -1,6 +1,5 @@
 """History: the chat request of a run's next turn, read from the store no further than needed."""
 
-import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -64,9 +63,8 @@ async def next_question(
     spent = transcript.exhausted(run, private)
     if spent is not None:
         raise NoBudget(spent)
-    done, searchable = await asyncio.gather(
-        _done(app, project, state), file_search.searchable(app, project, reach)
-    )
+    done = await _done(app, project, state)
+    searchable = await file_search.searchable(app, project, reach)
     own = transcript.own_turns(await _messages(app, project, done), done)
     in_sandbox = [mount.path for mount in mounts or ()]
     own_tokens = transcript.own_tokens(own, done) + _size(searchable, in_sandbox)

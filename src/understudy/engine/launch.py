@@ -1,30 +1,35 @@
 """Launch: a run that a door creates or wakes, committed already leased when a slot is free.
 
-With a slot, the commit holds the run, its job with this process's lease, its first events and
-the journal's line of the first model call, so that the call can begin the moment the commit is
-durable (DECISIONS, first token). Without one, the job waits for any worker.
+With a slot, the commit holds the run as its driver begins it (in_progress), its job with this
+process's lease, its first events and the journal's line of the first model call, so that the call
+can begin the moment the commit is durable (DECISIONS, first token). The door answers with the run
+as it was before: queued. Without a slot, the job waits for any worker.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 from understudy import limits
 from understudy.engine import frames, record
 from understudy.engine.app import App
 from understudy.engine.call import journal_key
 from understudy.engine.lease import Lease
-from understudy.machine.happenings import Move
+from understudy.machine.happenings import CallModel, Claimed, Move
+from understudy.machine.run import apply
 from understudy.store import Statement, changes
 from understudy.store.records import Job
 from understudy.wire.events import Event
+from understudy.wire.runs import Run
 
 
 @dataclass(frozen=True)
 class Launch:
     """What to commit, and what to do after: `go` when it is durable, `abandon` when it was
-    refused. `fence` is where the run's events of this launch are."""
+    refused. `run` is what the door answers with; `move` is past that where there is a slot."""
 
     app: App
+    run: Run
     move: Move
     events: tuple[Event, ...]
     job: Job
@@ -61,7 +66,7 @@ class Launch:
         self.versions.wrote(self.move.writes)
         lease = Lease(self.job, self.job.lease_owner)
         live = self.app.log.open(lease)
-        live.show([frames.frame(event) for event in self.events])
+        live.show(self._frames)
         worker.adopt(lease, live, self.move.state, self.versions)
 
     def abandon(self) -> None:
@@ -92,8 +97,13 @@ class Launch:
             due_at=job.due_at,
         )
 
+    @cached_property
+    def _frames(self) -> list[bytes]:
+        return [frames.frame(event) for event in self.events]
+
     def _events_statement(self, now: float) -> Statement:
-        kept = [frames.stored(event, frames.frame(event)) for event in self.events]
+        pairs = zip(self.events, self._frames, strict=True)
+        kept = [frames.stored(event, shown) for event, shown in pairs]
         return self.app.log.life_row(self.job.id, self.job.fence, 1, kept)
 
 
@@ -101,7 +111,7 @@ def launch_new(app: App, project: str, move: Move, *, before: Sequence[Event] = 
     """A run that is created; `before` are events that precede its own (thread.created)."""
     run = move.state.run
     now = app.world.now()
-    has_slot = app.worker.reserve(project)
+    begun = _begun(app, project, move)
     job = Job(
         id=run.id,
         kind="run",
@@ -109,26 +119,41 @@ def launch_new(app: App, project: str, move: Move, *, before: Sequence[Event] = 
         thread_id=run.thread_id,
         due_at=now,
         expires_at=run.expires_at,
-        lease_owner=app.boot_id if has_slot else None,
-        lease_until=now + limits.LEASE_S if has_slot else None,
-        fence=1 if has_slot else 0,
+        lease_owner=app.boot_id if begun else None,
+        lease_until=now + limits.LEASE_S if begun else None,
+        fence=1 if begun else 0,
         reclaims=0,
         cancel_asked_at=None,
         was_leased=False,
     )
-    return Launch(app, move, (*before, *move.events), job, record.Versions(), is_new=True)
+    move = begun or move
+    return Launch(app, run, move, (*before, *move.events), job, record.Versions(), is_new=True)
 
 
 def launch_again(app: App, job: Job, move: Move, versions: record.Versions) -> Launch:
     """A run that waited for its client and goes on; `job` is as read, without a live lease."""
+    run = move.state.run
     now = app.world.now()
-    has_slot = app.worker.reserve(job.project)
+    begun = _begun(app, job.project, move)
     taken = replace(
         job,
         due_at=now,
-        lease_owner=app.boot_id if has_slot else None,
-        lease_until=now + limits.LEASE_S if has_slot else None,
+        lease_owner=app.boot_id if begun else None,
+        lease_until=now + limits.LEASE_S if begun else None,
         fence=job.fence + 1,
         was_leased=False,
     )
-    return Launch(app, move, move.events, taken, versions, is_new=False)
+    move = begun or move
+    return Launch(app, run, move, move.events, taken, versions, is_new=False)
+
+
+def _begun(app: App, project: str, move: Move) -> Move | None:
+    """The move with what a driver does first, which saves a commit and its wait; None when no
+    slot is free, or when the run does not go on with its model."""
+    now, spare_id = int(app.world.now()), app.world.new_id("step")
+    claimed = apply(move.state, Claimed(now=now, spare_id=spare_id))
+    if not isinstance(claimed.next, CallModel) or not app.worker.reserve(project):
+        return None
+    writes = {write.object.id: write for write in (*move.writes, *claimed.writes)}
+    events = (*move.events, *claimed.events)
+    return Move(claimed.state, tuple(writes.values()), events, claimed.next)

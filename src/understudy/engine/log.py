@@ -232,8 +232,8 @@ class Log:
         """The frames after a place, live ones as they come, until the event that ends streams;
         one that `goes_on` passes over a requires_action that the client has answered.
 
-        Silence is filled with keep-alive comments. Ends without that event only when the run's
-        thread was deleted or the server stops, and then with an error frame.
+        Silence is filled with keep-alive comments. What ends well ends with `done`; when the run's
+        thread was deleted or the server stops, an error frame is the last (SPEC 9.3 L).
         """
         tail = _Tail(self._store, project, run_id, after, with_ids, goes_on)
         quiet_s = 0.0
@@ -246,13 +246,12 @@ class Log:
                     continue
                 chunk = await tail.read()
                 if chunk:
-                    yield chunk
+                    yield tail.closed(chunk)
                     continue
                 if self._live.get(run_id) is not live:
                     continue
                 if await self._store.job(run_id) is None and not await tail.has_more():
-                    if await tail.was_deleted():
-                        yield frames.error_frame(ApiError.thread_deleted())
+                    yield await tail.end()
                     return
                 rang = await rings.wait(limits.POLL_JOBS_S)
                 quiet_s = 0.0 if rang else quiet_s + limits.POLL_JOBS_S
@@ -292,7 +291,7 @@ class _Tail:
                 if fresh:
                     chunk = self._joined(live.fence, fresh)
                     self.is_over = live.has_ended(self.place[1])
-                    yield chunk
+                    yield self.closed(chunk)
                 if self.is_over or (live.is_over and not live.since(self.place[1])):
                     break
                 if not reader.is_set() and not await _heard(reader):
@@ -333,10 +332,17 @@ class _Tail:
         """Whether the store has anything after the place."""
         return bool(await self._store.events(self._run_id, from_row or self.place))
 
-    async def was_deleted(self) -> bool:
-        """Whether a run without a job was deleted with its thread: it never came to an end."""
+    def closed(self, chunk: bytes) -> bytes:
+        """The same, with `done` when it is the last."""
+        return chunk + frames.DONE if self.is_over else chunk
+
+    async def end(self) -> bytes:
+        """What ends the tail of a run that has no job and nothing more to say. If it never came to
+        an end, it was deleted with its thread."""
         record = await self._store.get("run", self._project, self._run_id)
-        return record is None or msgspec.json.decode(record.body, type=Run).status in ACTIVE
+        if record is None or msgspec.json.decode(record.body, type=Run).status in ACTIVE:
+            return frames.error_frame(ApiError.thread_deleted())
+        return frames.DONE
 
     async def _restored(self, frame: bytes) -> bytes:
         if self._run is None:

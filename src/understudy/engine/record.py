@@ -90,14 +90,27 @@ async def load_state(store: Store, project: str, run_id: str, versions: Versions
 
 
 def statements(
-    move: Move, versions: Versions, *, project: str, created_at: float
+    move: Move,
+    versions: Versions,
+    *,
+    project: str,
+    created_at: float,
+    at_any_version: bool = False,
 ) -> list[Statement]:
-    """The move's writes: new objects are inserted, known ones updated at their version."""
+    """The move's writes: new objects are inserted, known ones updated at their version, or at any
+    with the metadata that they have."""
     result: list[Statement] = []
     for write in move.writes:
         body = msgspec.json.encode(write.object)
         private = None if write.private is None else msgspec.json.encode(write.private)
         version = versions.of(write.object.id)
+        if version is not None and at_any_version:
+            result.append(
+                changes.overwrite_object(
+                    write.object.id, project=project, body=body, private=private
+                )
+            )
+            continue
         if version is not None:
             result.append(
                 changes.update_object(

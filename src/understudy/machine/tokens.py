@@ -15,15 +15,16 @@ class _Encoder(Protocol):
 
 @cache
 def _encoder() -> _Encoder:
-    """The tokenizer, loaded at first use: a tenth of a second and 68 MB."""
-    from rs_bpe import bpe  # Loaded late: it costs start-up.
+    """The tokenizer, loaded with the first text to be counted: a tenth of a second and 68 MB, which
+    is more than a server at rest needs for everything else."""
+    from rs_bpe import bpe
 
     encoder: _Encoder = bpe.openai.o200k_base()
     return encoder
 
 
 def load() -> None:
-    """Load the tokenizer now, so that the first text to be counted does not wait for it."""
+    """Load the tokenizer now, so that a measurement of the first text does not include it."""
     _encoder()
 
 

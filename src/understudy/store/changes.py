@@ -54,6 +54,13 @@ def update_object(
     return Statement("update_object", args, rows=1)
 
 
+def overwrite_object(id: str, *, project: str, body: bytes, private: bytes | None) -> Statement:
+    """A new body at any version, with the metadata that is there: the only part that a client may
+    change of what a run writes. Refused when the object is gone."""
+    args = {"id": id, "project": project, "body": body.decode(), "private": _text(private)}
+    return Statement("overwrite_object", args, rows=1)
+
+
 def delete_object(id: str, *, kind: str, project: str) -> tuple[Statement, ...]:
     """The object goes, its tombstone stays as a cursor. Refused when there is none."""
     args = {"id": id, "kind": kind, "project": project}

@@ -118,6 +118,14 @@ where id = :id and project = :project
   and (cast(:version as bigint) is null or version = :version)
 returning version;
 
+-- name: overwrite_object.sqlite
+-- A new body that keeps the metadata which is there, whatever the version.
+update objects
+set body = json_set(:body, '$.metadata', json(body -> '$.metadata')),
+    private = coalesce(:private, private), version = version + 1
+where id = :id and project = :project
+returning version;
+
 -- name: bury_object
 -- The tombstone of an object that is about to go. The id may have lived and died before.
 insert into tombstones (id, kind, project, parent, created_at, seq)
