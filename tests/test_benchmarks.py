@@ -1,7 +1,9 @@
 """The benchmarks measure what they say: ratios of pairs, void figures, and every request a 200."""
 
+import re
 import subprocess
 import sys
+from importlib.metadata import packages_distributions, requires
 
 import pytest
 
@@ -10,6 +12,7 @@ from benchmarks.figures import Figure, alternate, p95, rates
 from benchmarks.jobs import Done
 from benchmarks.retrieval import ndcg_at, recall_at
 from benchmarks.stage import Run
+from benchmarks.start import LIBRARIES
 
 
 def run(per_second: float, *, client: float = 0.1, upstream: float = 0.1) -> Run:
@@ -48,6 +51,19 @@ def test_a_figure_whose_bottleneck_was_not_the_server_is_void(busy: dict[str, fl
     """It says so, and neither meets nor misses a target."""
     rate, _ = rates("figure", "times", [(run(50), run(100, **busy))], at_least=0.4)
     assert (rate.result, rate.met) == ("void", None)
+
+
+def test_a_start_is_measured_against_all_run_time_dependencies() -> None:
+    """Those that pyproject.toml declares: no more and no fewer."""
+    imported = {name.partition(".")[0] for name in LIBRARIES.split(", ")}
+    provided = {one for name in imported for one in packages_distributions()[name]}
+    declared = {re.split(r"\W*[<>=;\[ ]", one)[0] for one in requires("understudy") or ()}
+    optional = {"huggingface-hub", "onnxruntime", "openai", "tokenizers"}
+    assert {_plain(one) for one in provided} == {_plain(one) for one in declared - optional}
+
+
+def _plain(distribution: str) -> str:
+    return distribution.lower().replace("_", "-")
 
 
 def test_the_95th_percentile_of_a_hundred_has_five_above() -> None:
