@@ -8,7 +8,6 @@ sixth (minutes 5-10), and once the load has gone it holds what it held after the
 """
 
 import asyncio
-import json
 import logging
 import os
 import random
@@ -211,5 +210,9 @@ def _note(before: Held, after: Held) -> None:
     types = Counter(dict(after.holdings["types"]))
     types.subtract(dict(before.holdings["types"]))
     _log.info("more objects by type: %s", types.most_common(15))
-    for place in after.holdings.get("places", []):
-        _log.info("%s", json.dumps(place))
+    known = before.holdings.get("places", {})
+    grown = {
+        place: kib - known.get(place, 0) for place, kib in after.holdings.get("places", {}).items()
+    }
+    for place, kib in sorted(grown.items(), key=lambda one: -one[1])[:20]:
+        _log.info("%+d KiB from %s", kib, place)

@@ -18,7 +18,7 @@ from typing import Any
 FILE = "SOAK_HOLDINGS"  # The variable that names the file to write.
 SERVER = "from tests.soak.watched import main; main()"
 _TYPES = 40
-_PLACES = 60
+_PLACES = 400
 
 
 def main() -> None:
@@ -35,7 +35,11 @@ def main() -> None:
 def _write(file: Path) -> None:
     """The file appears whole."""
     gc.collect()  # What is left now is held by somebody.
-    found = {"tasks": _tasks(), "blocks": sys.getallocatedblocks(), "types": _types()}
+    found: dict[str, Any] = {
+        "tasks": _tasks(),
+        "blocks": sys.getallocatedblocks(),
+        "types": _types(),
+    }
     if tracemalloc.is_tracing():
         found["places"] = _places()
     half = file.with_suffix(".half")
@@ -58,6 +62,7 @@ def _types() -> list[tuple[str, int]]:
     return kinds.most_common(_TYPES)
 
 
-def _places() -> list[Any]:  # Of tracemalloc: what line, how many KiB, how many blocks.
+def _places() -> dict[str, int]:
+    """How many KiB were allocated by which line."""
     statistics = tracemalloc.take_snapshot().statistics("lineno")
-    return [[str(one.traceback), one.size // 1024, one.count] for one in statistics[:_PLACES]]
+    return {str(one.traceback): one.size // 1024 for one in statistics[:_PLACES]}
