@@ -19,6 +19,7 @@ class Plan:
     most_streams: int = 1_000  # The search for the largest number ends here.
     memory_streams: int = 250
     memory_deltas: int = 200  # Of each of them.
+    polled_runs: int = 24
     probe_s: float = 2.0  # One of its steps: so long all streams are live together.
     first_events: int = 40  # Of one run; all pairs together make the percentile.
     starts: int = 5
@@ -42,6 +43,7 @@ QUICK = Plan(
     most_streams=128,
     memory_streams=50,
     memory_deltas=60,
+    polled_runs=4,
     probe_s=1.0,
     first_events=20,
     starts=2,
