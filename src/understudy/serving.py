@@ -29,6 +29,7 @@ def serve(
     """Serve the API until SIGTERM or Ctrl-C."""
     # Modules are no garbage, and to look for it among them takes long. On again: assembly.serve.
     gc.disable()
+    _load_structlog()
     settings = load(config, host=host, port=port, data=data, workers=workers).settings
 
     async def run() -> None:
@@ -47,6 +48,16 @@ def serve(
         await assembly.serve(settings, welcome, no_sandbox)
 
     run_to_end(run)
+
+
+def _load_structlog() -> None:
+    """Without rich, which it would load to draw tracebacks, for a tenth of a start: ours are plain.
+    It does without what cannot be imported, and None in this place says so."""
+    if "rich" not in sys.modules:
+        sys.modules["rich"] = None  # type: ignore[assignment]
+        import structlog  # noqa: F401
+
+        del sys.modules["rich"]
 
 
 def load(config: Path | None, **flags: object) -> "Loaded":
