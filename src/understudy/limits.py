@@ -57,6 +57,7 @@ KEEP_ALIVE_S = 15.0  # SPEC 9.1: a comment after this much silence.
 IDEMPOTENCY_S = 24 * 3600  # SPEC 2.2.
 IDEMPOTENCY_WAIT_S = 30.0  # How long a second call waits for the first with the same key.
 POLL_AFTER_MS = 250  # SPEC 2.3: the hint that poll helpers obey.
+POLL_HOLD_S = 20.0  # A poll helper's request is held for as long; proxies give up after 60 s.
 
 RANDOM_BYTES = 4_096  # Fetched at once for ids: some 150 of them.
 

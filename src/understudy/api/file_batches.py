@@ -6,7 +6,7 @@ import msgspec
 from msgspec.structs import replace
 
 from understudy import limits
-from understudy.api import objects, stores, vector_store_files
+from understudy.api import objects, polls, stores, vector_store_files
 from understudy.api.operation import Call, operation
 from understudy.machine import vector_store as machine
 from understudy.machine.private import BatchPrivate
@@ -61,14 +61,18 @@ def _wanted(body: CreateFileBatch) -> list[stores.Wanted]:
 async def get_vector_store_file_batch(call: Call, vector_store_id: str, batch_id: str) -> FileBatch:
     """Retrieve a batch.
 
-    While its files are being processed, `openai-poll-after-ms` tells poll helpers when to look
-    again.
+    The poll helpers of the SDKs are answered when its files have been processed; until then
+    `openai-poll-after-ms` tells when to look again.
     """
-    loaded, private = await _load(call, vector_store_id, batch_id)
-    counts = await _counts(call, vector_store_id, private)
-    if counts.in_progress:
-        call.response_headers["openai-poll-after-ms"] = str(limits.POLL_AFTER_MS)
-    return machine.shown_batch(loaded.object, private, counts)
+
+    async def look() -> FileBatch:
+        loaded, private = await _load(call, vector_store_id, batch_id)
+        counts = await _counts(call, vector_store_id, private)
+        return machine.shown_batch(loaded.object, private, counts)
+
+    return await polls.settled(
+        call, f"store:{vector_store_id}", look, lambda batch: batch.file_counts.in_progress > 0
+    )
 
 
 async def _load(

@@ -7,7 +7,7 @@ from msgspec import UNSET
 from msgspec.structs import replace
 
 from understudy import limits
-from understudy.api import messages, objects, stores, threads, tool_resources
+from understudy.api import messages, objects, polls, stores, threads, tool_resources
 from understudy.api.operation import Call, operation
 from understudy.api.stream import Stream, run_stream
 from understudy.engine import record, stop
@@ -28,6 +28,7 @@ from understudy.wire.tools import ToolResources
 
 TAG = "Runs"
 
+_MOVING = ACTIVE - {"requires_action"}  # What poll helpers sit out.
 _NUMBER = f"([0-9]{{1,{limits.EVENT_ID_DIGITS}}})"
 _EVENT_ID = re.compile(rf"{_NUMBER}\.{_NUMBER}")
 
@@ -135,12 +136,14 @@ async def list_runs(call: Call, thread_id: str, page: ListQuery) -> ListOf[Run]:
 async def get_run(call: Call, thread_id: str, run_id: str) -> Run:
     """Retrieve a run.
 
-    While it is active, `openai-poll-after-ms` tells poll helpers when to look again.
+    The poll helpers of the SDKs are answered when it needs them or is over. While it is active,
+    `openai-poll-after-ms` tells when to look again.
     """
-    run = (await load_run(call, thread_id, run_id)).object
-    if run.status in ACTIVE:
-        call.response_headers["openai-poll-after-ms"] = str(limits.POLL_AFTER_MS)
-    return run
+
+    async def look() -> Run:
+        return (await load_run(call, thread_id, run_id)).object
+
+    return await polls.settled(call, f"run:{run_id}", look, lambda run: run.status in _MOVING)
 
 
 async def load_run(call: Call, thread_id: str, run_id: str) -> objects.Loaded[Run]:

@@ -5,8 +5,7 @@ from typing import TypeAlias
 
 from msgspec.structs import replace
 
-from understudy import limits
-from understudy.api import objects, stores
+from understudy.api import objects, polls, stores
 from understudy.api.operation import Call, operation
 from understudy.engine.content import text_of
 from understudy.errors import ApiError
@@ -109,12 +108,16 @@ def _cursor(store_id: str, param: str, file_id: str | None) -> str | None:
 async def get_vector_store_file(call: Call, vector_store_id: str, file_id: str) -> VectorStoreFile:
     """Retrieve a file of a vector store.
 
-    While it is being processed, `openai-poll-after-ms` tells poll helpers when to look again.
+    The poll helpers of the SDKs are answered when it has been processed; until then
+    `openai-poll-after-ms` tells when to look again.
     """
-    file = (await _load(call, vector_store_id, file_id)).object
-    if file.status == "in_progress":
-        call.response_headers["openai-poll-after-ms"] = str(limits.POLL_AFTER_MS)
-    return file
+
+    async def look() -> VectorStoreFile:
+        return (await _load(call, vector_store_id, file_id)).object
+
+    return await polls.settled(
+        call, f"store:{vector_store_id}", look, lambda file: file.status == "in_progress"
+    )
 
 
 async def _load(call: Call, store_id: str, file_id: str) -> _Loaded:

@@ -82,6 +82,11 @@ class Worker:
         return self._app
 
     @property
+    def is_draining(self) -> bool:
+        """Whether this process is about to stop."""
+        return self._is_draining
+
+    @property
     def live_runs(self) -> int:
         """How many jobs are being worked on."""
         return len(self._held)
