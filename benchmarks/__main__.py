@@ -6,6 +6,7 @@ import time
 
 from benchmarks import (
     crud,
+    curves,
     cycle,
     delays,
     ingestion,
@@ -35,6 +36,7 @@ _MEASURES = {
     "searching_runs": searching_runs.measure,
     "sandbox": sandbox.measure,
     "retrieval": retrieval.measure,
+    "curves": curves.measure,
 }
 
 

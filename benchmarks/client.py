@@ -81,12 +81,16 @@ async def _repeat(connection: Connection, flow: list[Ask], until: float) -> int:
 async def _streams(job: Streams, key: str) -> Done:
     async with _connected(job.port, key, job.streams) as connections:
         started = time.monotonic()
-        counts = await asyncio.gather(*(_listen(one, job) for one in connections))
+        pause_s = job.starts_s / job.streams
+        counts = await asyncio.gather(
+            *(_listen(one, job, number * pause_s) for number, one in enumerate(connections))
+        )
         return Done(count=sum(counts), seconds=time.monotonic() - started)
 
 
-async def _listen(connection: Connection, job: Streams) -> int:
+async def _listen(connection: Connection, job: Streams, after_s: float) -> int:
     """How many events one connection brought."""
+    await asyncio.sleep(after_s)
     count = 0
     for _ in range(job.rounds):
         heard = await connection.send(_request(connection, job.ask))
@@ -128,7 +132,7 @@ async def _samples(job: Samples, key: str) -> Done:
     beside = None
     if job.beside is not None:
         beside = asyncio.create_task(_streams(job.beside, key))
-        await asyncio.sleep(0.5)  # Until all of them flow.
+        await asyncio.sleep(job.beside.starts_s + 0.5)  # Until all of them flow.
     try:
         samples = await _in_turn(job, key)
         if beside is not None and beside.done():
@@ -152,9 +156,10 @@ async def _in_turn(job: Samples, key: str) -> list[list[float]]:
                 request = _request(connection, target.asks[number])
                 started = time.monotonic()
                 heard = await connection.send(request, target.mark)
-                if heard.marked_at is None:
+                at = heard.marked_at if target.mark else heard.ended_at
+                if at is None:
                     raise BadAnswer(f"no {target.mark} in {heard.body[:600]!r}")
-                taken.append(heard.marked_at - started)
+                taken.append(at - started)
         return samples
 
 

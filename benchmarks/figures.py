@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
+from benchmarks.curve import Curve
 from benchmarks.stage import Run
 
 T = TypeVar("T")
@@ -25,6 +26,7 @@ class Figure:
     met: bool | None = None
     note: str = ""
     times_better: float | None = None  # Than the target asks; for the plot.
+    curve: Curve | None = None
 
 
 def alternate(pairs: int, ours: Callable[[], T], theirs: Callable[[], T]) -> list[tuple[T, T]]:

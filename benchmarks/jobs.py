@@ -22,21 +22,24 @@ class Load(msgspec.Struct, frozen=True, tag="load"):
 
 
 class Streams(msgspec.Struct, frozen=True, tag="streams"):
-    """So many streams at once, read to their ends, so many rounds; `event` marks one event."""
+    """So many streams, read to their ends, so many rounds; `event` marks one event. They begin at
+    once, or spread over a time."""
 
     port: int
     ask: Ask
     event: str
     streams: int
     rounds: int
+    starts_s: float = 0.0
 
 
 class Target(msgspec.Struct, frozen=True):
-    """Where a sample is taken: from sending the request to the first `mark` in the answer."""
+    """Where a sample is taken: from sending the request to the first `mark` in the answer, or to
+    the answer's end where there is no mark."""
 
     port: int
     asks: list[Ask]  # One for each sample.
-    mark: str
+    mark: str = ""
 
 
 class Samples(msgspec.Struct, frozen=True, tag="samples"):

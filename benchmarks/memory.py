@@ -16,7 +16,7 @@ from benchmarks.stage import Stage, fresh_server
 from benchmarks.streams import begun
 
 _REST_S = 1.0
-_MODEL_PAUSE_MS = 50
+_PAUSE_MS = 50
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,8 @@ class Growth:
 
 def measure(stage: Stage, plan: Plan) -> Iterator[Figure]:
     """Of 250 streams with 20 deltas a second."""
-    found = growth(stage, plan.memory_streams, plan.memory_deltas, _MODEL_PAUSE_MS)
+    with fresh_server(stage) as fresh:
+        found = growth(fresh, plan.memory_streams, plan.memory_deltas, _PAUSE_MS)
     before_mb, most_mb = found.before.resident_kb / 1000, found.most.resident_kb / 1000
     figure = Figure(
         name=f"memory of a live stream, {plan.memory_streams} of {plan.memory_deltas} deltas",
@@ -53,15 +54,14 @@ def measure(stage: Stage, plan: Plan) -> Iterator[Figure]:
     yield judged(figure, found.each_kb, at_most=150, unit=" KB")
 
 
-def growth(stage: Stage, streams: int, deltas: int, pause_ms: int) -> Growth:
-    """What so many streams at once cost a fresh server."""
-    with fresh_server(stage) as fresh:
-        first = Stamped(fresh.server.port, begun(fresh, "stamps-20-10"), 1, 0.0, 20, is_ours=True)
-        fresh.run(first, fresh.server)
-        time.sleep(_REST_S)
-        before = memory(fresh.server)
-        ask = begun(fresh, f"stamps-{deltas}-{pause_ms}")
-        job = Stamped(fresh.server.port, ask, streams, starts_s(streams), deltas, is_ours=True)
-        with Meter(fresh.server) as meter:
-            fresh.run(job, fresh.server)
-        return Growth(streams, before, meter.most)
+def growth(fresh: Stage, streams: int, deltas: int, pause_ms: int) -> Growth:
+    """What so many streams at once cost a server that did nothing before."""
+    first = Stamped(fresh.server.port, begun(fresh, "stamps-20-10"), 1, 0.0, 20, is_ours=True)
+    fresh.run(first, fresh.server)
+    time.sleep(_REST_S)
+    before = memory(fresh.server)
+    ask = begun(fresh, f"stamps-{deltas}-{pause_ms}")
+    job = Stamped(fresh.server.port, ask, streams, starts_s(streams), deltas, is_ours=True)
+    with Meter(fresh.server) as meter:
+        fresh.run(job, fresh.server)
+    return Growth(streams, before, meter.most)

@@ -29,7 +29,7 @@ def _first_delta(stage: Stage, plan: Plan) -> list[Figure]:
     """What the first delta takes longer than through the relay; the two alternate."""
     for count in (plan.first_deltas // 10, plan.first_deltas):  # The first is the warm-up.
         paths = [f"/v1/threads/{stage.thread()}/runs" for _ in range(count)]
-        asks = [Ask("POST", path, _run(stage)) for path in paths]
+        asks = [Ask("POST", path, run_body(stage)) for path in paths]
         ours = Target(stage.server.port, asks, "event: thread.message.delta")
         relay = Target(stage.baselines.port, [relayed("deltas-5")] * count, _FIRST_CONTENT)
         run = stage.run(Samples([ours, relay]), stage.server)
@@ -116,7 +116,7 @@ def _first_event(stage: Stage, plan: Plan) -> Figure:
 def _cancel(stage: Stage, plan: Plan) -> Figure:
     """From the cancel to the provider's socket closed and the run's stream ended."""
     threads = [stage.thread(1) for _ in range(plan.cancels)]
-    body = _run(stage, model="silent")
+    body = run_body(stage, model="silent")
     job = Cancels(stage.server.port, stage.upstream.port, threads, body)
     taken = [1000 * one for one in stage.run(job, stage.server).done.samples[0]]
     return Figure(
@@ -128,7 +128,7 @@ def _cancel(stage: Stage, plan: Plan) -> Figure:
     )
 
 
-def _run(stage: Stage, **more: str) -> str:
+def run_body(stage: Stage, **more: object) -> str:
     """The body of a streamed run."""
     return json.dumps({"assistant_id": stage.assistant_id, "stream": True, **more})
 
