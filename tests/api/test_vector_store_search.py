@@ -6,6 +6,7 @@ import openai
 import pytest
 
 from tests.api.conftest import Start, client_for
+from tests.api.conversation import eventually
 from tests.api.shelf import Json, Shelf
 from tests.api.truth import error_of
 
@@ -212,3 +213,16 @@ def test_a_store_of_another_model_refuses_what_it_cannot_compare(start: Start) -
         place = http.get(f"/vector_stores/{store_id}/files/{file_id}").json()
         assert place["status"] == "failed"
         assert "another-model" in place["last_error"]["message"]
+
+
+def test_a_deleted_store_is_not_kept_in_memory(shelf: Shelf) -> None:
+    store = shelf.store("Plums ripen in August.")
+    assert shelf.found(store, "plums")
+    views = shelf.server.app.index._views
+
+    def is_held() -> bool:
+        return any(view.row.id == store for view in tuple(views.values()))
+
+    assert is_held()
+    assert shelf.http.delete(f"/vector_stores/{store}").status_code == 200
+    eventually(lambda: not is_held())

@@ -13,6 +13,7 @@ import pytest
 
 from tests.engine.haystack import Whole
 from tests.engine.stage import Clock, make_app
+from understudy import limits
 from understudy.engine.app import App
 from understudy.engine.embedding import vectors_of
 from understudy.engine.index import Index
@@ -393,3 +394,18 @@ async def test_a_store_by_words_only_stays_so(library: Library) -> None:
     assert await library.said(without, "tax") == [TAX]
     assert set(await library.said([store, without], "cats and dogs")) == {CATS, DOGS}
     assert (await library.said([store, without], "barking dogs"))[0] == DOGS
+
+
+async def test_stores_that_are_gone_or_too_many_are_not_kept_in_memory(
+    library: Library, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "VIEWS_CACHED", 2)
+    index = library.app.index
+    ids = [await library.store(f"text number {n}") for n in range(4)]
+    for id in ids:
+        assert await library.said(id, "number")
+    assert (len(index._views), len(index._held)) == (2, 2)
+    for id in ids:
+        index.forget(id)
+    assert (len(index._views), len(index._held)) == (0, 0)
+    assert await library.said(ids[0], "number")

@@ -87,8 +87,15 @@ class Index:
         self._views[row.number] = known
         self._views.move_to_end(row.number)
         while len(self._views) > limits.VIEWS_CACHED:
-            self._views.popitem(last=False)
+            number, _ = self._views.popitem(last=False)
+            self._held.pop(number, None)
         return known
+
+    def forget(self, store_id: str) -> None:
+        """The store is gone; what is held of stores that went elsewhere makes room in time."""
+        for number in [n for n, view in self._views.items() if view.row.id == store_id]:
+            del self._views[number]
+            self._held.pop(number, None)
 
     async def vectors(self, view: View) -> "AsyncIterator[Block]":
         """The vectors of exactly a view's documents, with the keys of their chunks: from memory,
@@ -116,9 +123,14 @@ class Index:
             held = held.moved(view.documents, blocks)
         self._held[number] = held
         self._held.move_to_end(number)
-        while sum(one.size_bytes for one in self._held.values()) > self._bound:
+        while self._is_full():
             self._held.popitem(last=False)
         return held.blocks
+
+    def _is_full(self) -> bool:
+        """Whether the vectors are too many, or those of too many stores."""
+        size_bytes = sum(one.size_bytes for one in self._held.values())
+        return size_bytes > self._bound or len(self._held) > limits.VIEWS_CACHED
 
     async def _read(
         self, documents: Sequence[ReadyDocument], dimensions: int

@@ -34,7 +34,8 @@ async def _drive(app: App, lease: Lease) -> None:
 
 
 async def _purge(app: App, lease: Lease) -> None:
-    """Removes the children of a deleted thread, a batch per commit."""
+    """Removes the children of a deleted thread or vector store, a batch per commit."""
+    app.index.forget(lease.id)
     for _ in range(limits.PURGE_BATCHES):
         removed = await app.store.commit(
             changes.purge_children(lease.id, limit=limits.DELETE_BATCH)
