@@ -139,6 +139,8 @@ REHEARSAL_BODY_BYTES = 1024 * 1024  # A longer body is listed without its conten
 # The store.
 COMMIT_BATCH = 256  # Callers packed into one transaction.
 WRITE_QUEUE = 20_000  # Waiting callers; beyond it the store is Unavailable.
+DECODED_OBJECTS = 1_024  # Remembered, of at most so many bytes of JSON each: some 10 MB in all.
+DECODED_BYTES = 4_096
 READERS = 2
 LOOKS_IN_A_ROW = 16  # Reads by key that are done on the loop before others have their turn.
 READ_BATCH = 8  # Reads answered with one wake-up; more would make the first one wait.
