@@ -28,7 +28,7 @@ fix: ## Format, and mend what the linter can.
 	.venv/bin/ruff check --fix-only
 	.venv/bin/ruff format
 
-bench: ## Measure; figures with the machine named are in benchmarks/RESULTS.md.
+bench: ## Measure; the figures go to benchmarks/RESULTS.md, the plots to docs/plots.
 	@scripts/bootstrap sandbox
 	$(python) -m benchmarks
 

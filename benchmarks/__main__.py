@@ -1,8 +1,9 @@
-"""`python -m benchmarks`: measure everything, print the table, write RESULTS.md."""
+"""`python -m benchmarks`: measure everything, print the table, write RESULTS.md and the plots."""
 
 import argparse
 import sys
 import time
+from pathlib import Path
 
 from benchmarks import (
     crud,
@@ -11,6 +12,7 @@ from benchmarks import (
     delays,
     ingestion,
     memory,
+    plots,
     polling,
     report,
     retrieval,
@@ -44,6 +46,7 @@ def main() -> None:
     """Parse, measure, report."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="few samples, for development")
+    parser.add_argument("--plots", type=Path, help="write plots into this folder, too")
     parser.add_argument("only", nargs="*", help=f"some of: {', '.join(_MEASURES)}")
     arguments = parser.parse_args()
     unknown = set(arguments.only) - set(_MEASURES)
@@ -60,10 +63,13 @@ def main() -> None:
             for figure in measure(stage, plan):
                 print(f"{figure.name}: {figure.result or figure.ours}", file=sys.stderr)
                 figures.append(figure)
-    text = report.summary(figures, before, report.conditions())
-    print(f"{text}\n{time.monotonic() - started:.0f} s.")
+    after = report.conditions()
+    print(f"{report.summary(figures, before, after)}\n{time.monotonic() - started:.0f} s.")
     if not arguments.quick and not arguments.only:
-        report.write(text)
+        report.write(figures, before, after)
+        plots.write(figures)
+    if arguments.plots is not None:
+        plots.write(figures, arguments.plots)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 import math
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
@@ -27,6 +27,7 @@ class Figure:
     note: str = ""
     times_better: float | None = None  # Than the target asks; for the plot.
     curve: Curve | None = None
+    spreads: Mapping[str, Sequence[float]] | None = None  # All samples in ms: ours, the baseline's.
 
 
 def alternate(pairs: int, ours: Callable[[], T], theirs: Callable[[], T]) -> list[tuple[T, T]]:
@@ -75,23 +76,20 @@ def judged(
     at_least: float | None = None,
     at_most: float | None = None,
     unit: str = "",
+    is_void: bool = False,
 ) -> Figure:
     """The figure with its target, where there is one, and what came of it."""
     if at_least is not None:
-        return replace(
-            figure,
-            target=f">= {at_least:g}{unit}",
-            met=value >= at_least,
-            times_better=value / at_least,
-        )
-    if at_most is not None:
-        return replace(
-            figure,
-            target=f"<= {at_most:g}{unit}",
-            met=value <= at_most,
-            times_better=at_most / max(value, at_most / 100),  # Zero is no point of a plot.
-        )
-    return figure
+        target, met, times_better = f">= {at_least:g}{unit}", value >= at_least, value / at_least
+    elif at_most is not None:
+        # A hundred times is enough of a bar, and nothing is no value of its axis.
+        times_better = at_most / max(value, at_most / 100)
+        target, met = f"<= {at_most:g}{unit}", value <= at_most
+    else:
+        return replace(figure, result="void") if is_void else figure
+    if is_void:
+        return replace(figure, result="void", target=target)
+    return replace(figure, target=target, met=met, times_better=times_better)
 
 
 def rates(
@@ -106,13 +104,12 @@ def rates(
     ours, theirs = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
     our_note, our_void = busy(ours)
     their_note, their_void = busy(theirs)
-    is_void = our_void or their_void
     ratio = median([one.per_second / other.per_second for one, other in pairs])
     rate = Figure(
         name=name,
         ours=f"{median([run.per_second for run in ours]):,.0f} {unit}/s",
         baseline=f"{median([run.per_second for run in theirs]):,.0f} {unit}/s",
-        result="void" if is_void else f"{ratio:.2f} of it",
+        result=f"{ratio:.2f} of it",
         note=f"{our_note}; baseline: {their_note}",
     )
     cpu_ratio = median([one.cpu_us / other.cpu_us for one, other in pairs])
@@ -123,6 +120,6 @@ def rates(
         result=f"{cpu_ratio:.1f} times",
     )
     return [
-        rate if is_void else judged(rate, ratio, at_least=at_least),
+        judged(rate, ratio, at_least=at_least, is_void=our_void or their_void),
         judged(cpu, cpu_ratio, at_most=cpu_at_most),
     ]

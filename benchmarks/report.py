@@ -9,9 +9,13 @@ from pathlib import Path
 
 import psutil
 
+from benchmarks.curve import Curve
 from benchmarks.figures import Figure, median
 
 RESULTS = Path(__file__).with_name("RESULTS.md")
+PAGE = Path(__file__).parents[1] / "docs" / "performance.md"
+_BEGIN, _END = "<!-- Written by make bench. -->\n", "<!-- The end of what it writes. -->\n"
+_POINTS = ("cost", "of what", "p50 (p99) at each amount")
 _COLUMNS = ("measure", "ours", "baseline", "result", "target", "")
 
 _HEAD = """# Benchmark results
@@ -24,7 +28,8 @@ a bare FTS5 query over the same chunks, ingestion beside one process that cuts, 
 inserts the same text, the quality of searches beside what others reach on the same public sets.
 Ratios carry over to other machines, absolute figures do not. Other work on the machine hurts the
 figures that wait for the disk, which the baselines never do. A figure is void when the client or
-the upstream was over 80 % busy.
+the upstream was over 80 % busy. What the plots show, and what the figures do not say, is in
+docs/performance.md.
 """
 
 
@@ -43,9 +48,27 @@ def conditions() -> str:
 
 
 def table(figures: Sequence[Figure]) -> str:
-    """Markdown that is also readable as it is."""
-    rows = [_COLUMNS, *(_row(figure) for figure in figures)]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(_COLUMNS))]
+    """All figures."""
+    return _markdown([_COLUMNS, *(_row(figure) for figure in figures)])
+
+
+def curves(figures: Sequence[Figure]) -> str:
+    """The points of all cost curves."""
+    found = [figure.curve for figure in figures if figure.curve is not None]
+    return _markdown([_POINTS, *(_points(curve) for curve in found)]) if found else ""
+
+
+def _points(curve: Curve) -> tuple[str, ...]:
+    shown = [
+        f"{point.amount:,.0f}: {point.p50:.3g}" + (f" ({point.p99:.3g})" if point.p99 else "")
+        for point in curve.points
+    ]
+    return f"{curve.name}, {curve.unit}", curve.of, "; ".join(shown)
+
+
+def _markdown(rows: Sequence[Sequence[str]]) -> str:
+    """A table that is also readable as it is."""
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = [
         "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |"
         for row in rows
@@ -55,13 +78,25 @@ def table(figures: Sequence[Figure]) -> str:
 
 
 def summary(figures: Sequence[Figure], before: str, after: str) -> str:
-    """The machine, its state before and after, and the table."""
-    return f"{machine()}\nBefore: {before}. After: {after}.\n\n{table(figures)}\n"
+    """The machine, its state before and after, and the tables."""
+    parts = [_where(before, after), table(figures)]
+    if points := curves(figures):
+        parts += ["## Cost curves", points]
+    return "\n\n".join(parts) + "\n"
 
 
-def write(text: str) -> None:
-    """RESULTS.md."""
-    RESULTS.write_text(f"{_HEAD}\n{text}", encoding="utf-8")
+def write(figures: Sequence[Figure], before: str, after: str) -> None:
+    """RESULTS.md, and the figures with a target on the page for people."""
+    RESULTS.write_text(f"{_HEAD}\n{summary(figures, before, after)}", encoding="utf-8")
+    head, _, rest = PAGE.read_text(encoding="utf-8").partition(_BEGIN)
+    _, _, tail = rest.partition(_END)
+    main = _markdown([row[:-1] for row in [_COLUMNS, *map(_row, figures)] if row[4]])
+    found = f"{_BEGIN}\n{_where(before, after)}\n\n{main}\n\n{_END}"
+    PAGE.write_text(head + found + tail, encoding="utf-8")
+
+
+def _where(before: str, after: str) -> str:
+    return f"{machine()}\nBefore: {before}. After: {after}."
 
 
 def _row(figure: Figure) -> tuple[str, ...]:

@@ -16,7 +16,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.figures import Figure, median
+from benchmarks.figures import Figure, judged, median
 from benchmarks.plan import QUICK, Plan
 from benchmarks.shelf import Shelf
 from benchmarks.stage import Stage, understudy
@@ -98,15 +98,17 @@ def figures(plan: Plan) -> Iterator[Figure]:
 
 
 def _figure(name: str, mode: Mode, quality: Quality, floor: float | None) -> Figure:
-    return Figure(
-        name=f"nDCG@10 of {name}, {mode.name}",
-        ours=f"{quality.ndcg_at_10:.3f}",
-        baseline=_OTHERS[name],
-        result=f"{quality.ndcg_at_10:.3f}",
-        target="" if floor is None else f">= {floor:.3f}",
-        met=None if floor is None else round(quality.ndcg_at_10, 3) >= floor,
-        note=f"recall@5 {quality.recall_at_5:.3f}; {1000 * quality.search_s:.1f} ms a search, "
-        f"{quality.ingest_s:.0f} s to index",
+    return judged(
+        Figure(
+            name=f"nDCG@10 of {name}, {mode.name}",
+            ours=f"{quality.ndcg_at_10:.3f}",
+            baseline=_OTHERS[name],
+            result=f"{quality.ndcg_at_10:.3f}",
+            note=f"recall@5 {quality.recall_at_5:.3f}; {1000 * quality.search_s:.1f} ms a search, "
+            f"{quality.ingest_s:.0f} s to index",
+        ),
+        round(quality.ndcg_at_10, 3),
+        at_least=floor,
     )
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import psutil
 
-from benchmarks.figures import Figure, median
+from benchmarks.figures import Figure, judged, median
 from benchmarks.plan import Plan
 from benchmarks.stage import Stage
 from understudy.sandbox.bubblewrap import Bubblewrap
@@ -65,26 +65,31 @@ def measure(_stage: Stage | None, plan: Plan) -> Iterator[Figure]:
 
 def _ratio(name: str, ours: list[float], what: str, theirs: list[float], at_most: float) -> Figure:
     ratio = median([one / other for one, other in zip(ours, theirs, strict=True)])
-    return Figure(
-        name=name,
-        ours=f"{median(ours) * 1e3:.1f} ms",
-        baseline=f"{median(theirs) * 1e3:.0f} ms",
-        result=f"{ratio:.3f} of it",
-        target=f"<= {at_most}",
-        met=ratio <= at_most,
-        note=f"the baseline is {what}; {len(ours)} pairs",
+    return judged(
+        Figure(
+            name=name,
+            ours=f"{median(ours) * 1e3:.1f} ms",
+            baseline=f"{median(theirs) * 1e3:.0f} ms",
+            result=f"{ratio:.3f} of it",
+            note=f"the baseline is {what}; {len(ours)} pairs",
+        ),
+        ratio,
+        at_most=at_most,
     )
 
 
 def _memory(name: str, crowd: _Crowd, at_most_gib: float) -> Figure:
     gib = crowd.bytes / _GIB
-    return Figure(
-        name=name,
-        ours=f"{gib:.2f} GiB",
-        baseline="",
-        result=f"{gib:.2f} GiB",
-        target=f"<= {at_most_gib} GiB",
-        met=gib <= at_most_gib,
+    return judged(
+        Figure(
+            name=name,
+            ours=f"{gib:.2f} GiB",
+            baseline="",
+            result=f"{gib:.2f} GiB",
+        ),
+        gib,
+        at_most=at_most_gib,
+        unit=" GiB",
     )
 
 

@@ -44,6 +44,7 @@ def _first_delta(stage: Stage, plan: Plan) -> list[Figure]:
                 baseline=f"{of(theirs):.2f} ms",
                 result=f"{of(added):.2f} ms added",
                 note=note,
+                spreads={"ours": mine, "relay": theirs} if of is median else None,
             ),
             of(added),
             at_most=most_ms,
