@@ -30,6 +30,7 @@ FLOORS = [
     {"commands", "transfer"},
     {"serving", "demo"},
     {"assembly"},
+    {"connection"},
     {"api"},
     {"engine"},
     {"store", "blobs", "bell", "model", "sandbox", "search"},

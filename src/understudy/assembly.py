@@ -20,17 +20,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-import httptools
 import structlog
 import uvicorn
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from understudy import limits
 from understudy.api.app import Api
 from understudy.api.auth import DEFAULT_PROJECT, ensure_key, new_key
-from understudy.api.transport import BODY_IS_WHOLE
 from understudy.bell.local import LocalBell
 from understudy.blobs import Blobs, BlobsUnavailable, open_blobs
+from understudy.connection import Connection
 from understudy.engine.app import App
 from understudy.engine.index import Index
 from understudy.engine.log import Log
@@ -312,6 +310,7 @@ async def serve(
                 on_ready(Welcome(url, shown, app.embedders.state, sandbox_state(app)))
                 tests.append(asyncio.create_task(_test_sandbox(app, on_no_sandbox)))
                 gc.freeze()  # Else each full collection looks at all modules again, for 18 ms.
+                gc.set_threshold(limits.GC_OBJECTS)
                 gc.enable()
 
             try:
@@ -349,59 +348,6 @@ def base_url(host: str, port: int) -> str:
     """What clients are pointed at; an address that means `all` is reached as localhost."""
     shown = "127.0.0.1" if host in _ALL else host
     return f"http://[{shown}]:{port}/v1" if ":" in shown else f"http://{shown}:{port}/v1"
-
-
-class Connection(HttpToolsProtocol):
-    """uvicorn's HTTP/1.1 connection, with a bounded head, and declining every offer to upgrade.
-
-    Java's own client offers HTTP/2 with the first request of each connection. httptools takes an
-    offer for the end of HTTP and drops the body, so the head is parsed once more without it.
-    """
-
-    _head_bytes: int | None = 0  # Of the head that is being read; None: it is complete.
-
-    def data_received(self, data: bytes) -> None:
-        """What came from the client."""
-        self._unset_keepalive_if_required()
-        try:
-            self.parser.feed_data(data)
-        except httptools.HttpParserUpgrade as offer:
-            self._decline(data[offer.args[0] :])
-            return
-        except httptools.HttpParserError:
-            self._refuse("Invalid HTTP request received.")
-            return
-        if self._head_bytes is not None:
-            self._head_bytes += len(data)
-            if self._head_bytes > limits.HEAD_BYTES:
-                self._refuse("The request's head is too long.")
-
-    def on_headers_complete(self) -> None:
-        """The request can be answered now, unless its head has to be read again."""
-        self._head_bytes = None
-        if not self.parser.should_upgrade():
-            super().on_headers_complete()
-
-    def on_message_complete(self) -> None:
-        """What comes next is another head."""
-        self._head_bytes = 0
-        if not self.parser.should_upgrade():
-            self.scope["extensions"] = {BODY_IS_WHOLE: {}}
-            super().on_message_complete()
-
-    def _decline(self, rest: bytes) -> None:
-        method, version = self.parser.get_method(), self.parser.get_http_version()
-        if method == b"CONNECT":  # A tunnel is no offer, and would be declined for ever.
-            self._refuse("Invalid HTTP request received.")
-            return
-        lines = [b"%b %b HTTP/%b" % (method, self.url, version.encode())]
-        lines += [b"%b: %b" % header for header in self.headers if header[0] != b"upgrade"]
-        self.parser = httptools.HttpRequestParser(self)
-        self.data_received(b"\r\n".join(lines) + b"\r\n\r\n" + rest)
-
-    def _refuse(self, reason: str) -> None:
-        self.logger.warning(reason)
-        self.send_400_response(reason)
 
 
 class Server(uvicorn.Server):

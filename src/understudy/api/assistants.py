@@ -31,14 +31,14 @@ _DEFAULTS: dict[str, Any] = {
 @operation("POST", "/assistants", tag=TAG, beta=True)
 async def create_assistant(call: Call, body: CreateAssistant) -> Assistant:
     """Create an assistant with a model and instructions."""
-    tools = rules.normal_tools(body.tools)
+    fields = {**_DEFAULTS, **modified(body)}
     prepared = await tool_resources.from_helper(call, body.tool_resources)
     now = call.app.world.now()
     assistant = Assistant(
         id=call.app.world.new_id("assistant"),
         created_at=int(now),
-        tool_resources=tool_resources.settled(prepared.resources, tools),
-        **{**_DEFAULTS, **modified(body)},
+        tool_resources=tool_resources.settled(prepared.resources, fields["tools"]),
+        **fields,
     )
     insert = objects.insert(call, "assistant", assistant, at=now)
     await call.commit(*prepared.statements, insert, answer=assistant)

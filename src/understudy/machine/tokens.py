@@ -1,7 +1,9 @@
 """Counting tokens, behind one function: exact for o200k_base, and offline (DECISIONS)."""
 
-from functools import cache
+from functools import cache, lru_cache
 from typing import Protocol
+
+from understudy import limits
 
 MESSAGE_OVERHEAD = 4  # Tokens that a provider spends on the frame of each message.
 IMAGE = 1_000  # What an image costs, roughly; providers differ and do not say beforehand.
@@ -30,6 +32,13 @@ def load() -> None:
 
 def count(text: str) -> int:
     """How many tokens the text has."""
+    if len(text) <= limits.COUNTED_CHARS:
+        return _remembered(text)
+    return _encoder().count(text)
+
+
+@lru_cache(limits.COUNTED_TEXTS)
+def _remembered(text: str) -> int:
     return _encoder().count(text) if text else 0
 
 

@@ -55,6 +55,7 @@ class ChatModel:
         tail_s: float = limits.MODEL_TAIL_S,
     ) -> None:
         self._base = _base(url)
+        self._urls: dict[str, URL] = {}  # By path: chat/completions, models, embeddings.
         self._key = (key or "").strip()
         self._headers = _headers(URL(url), self._base, self._key, boot_id)
         self._secrets = _secrets(URL(url), self._key)
@@ -186,7 +187,7 @@ class ChatModel:
         self, method: str, path: str, body: bytes, headers: Mapping[str, str]
     ) -> aiohttp.ClientResponse:
         """Any answer; what the transport fails with becomes a ModelError."""
-        url = self._base.with_path(f"{self._base.path.rstrip('/')}/{path}", keep_query=True)
+        url = self._url(path)
         length = {"Content-Length": str(len(body))} if body else {}
         try:
             async with asyncio.timeout(self._silence_s):
@@ -209,6 +210,14 @@ class ChatModel:
             raise failed(
                 "The model provider closed the connection without an answer.", retryable=True
             ) from None
+
+    def _url(self, path: str) -> URL:
+        """Where to ask; put together once, since yarl takes its time."""
+        url = self._urls.get(path)
+        if url is None:
+            whole = f"{self._base.path.rstrip('/')}/{path}"
+            url = self._urls[path] = self._base.with_path(whole, keep_query=True)
+        return url
 
     def _refused(
         self, response: aiohttp.ClientResponse, text: bytes, chat: ChatRequest | None

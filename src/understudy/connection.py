@@ -1,0 +1,107 @@
+"""Connection: HTTP/1.1 as uvicorn speaks it, with a bounded head and few writes."""
+
+import asyncio
+from typing import Any, cast
+
+import httptools
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from understudy import limits
+from understudy.api.transport import BODY_IS_WHOLE
+
+
+class Connection(HttpToolsProtocol):
+    """uvicorn's HTTP/1.1 connection, declining every offer to upgrade.
+
+    Java's own client offers HTTP/2 with the first request of each connection. httptools takes an
+    offer for the end of HTTP and drops the body, so the head is parsed once more without it.
+    """
+
+    _head_bytes: int | None = 0  # Of the head that is being read; None: it is complete.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """The client is there. uvicorn asks for a Transport, and uvloop's derive from none."""
+        gathering = cast("asyncio.Transport", Gathering(cast("asyncio.Transport", transport)))
+        super().connection_made(gathering)
+
+    def data_received(self, data: bytes) -> None:
+        """What came from the client."""
+        self._unset_keepalive_if_required()
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade as offer:
+            self._decline(data[offer.args[0] :])
+            return
+        except httptools.HttpParserError:
+            self._refuse("Invalid HTTP request received.")
+            return
+        if self._head_bytes is not None:
+            self._head_bytes += len(data)
+            if self._head_bytes > limits.HEAD_BYTES:
+                self._refuse("The request's head is too long.")
+
+    def on_headers_complete(self) -> None:
+        """The request can be answered now, unless its head has to be read again."""
+        self._head_bytes = None
+        if not self.parser.should_upgrade():
+            super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        """What comes next is another head."""
+        self._head_bytes = 0
+        if not self.parser.should_upgrade():
+            self.scope["extensions"] = {BODY_IS_WHOLE: {}}
+            super().on_message_complete()
+
+    def _decline(self, rest: bytes) -> None:
+        method, version = self.parser.get_method(), self.parser.get_http_version()
+        if method == b"CONNECT":  # A tunnel is no offer, and would be declined for ever.
+            self._refuse("Invalid HTTP request received.")
+            return
+        lines = [b"%b %b HTTP/%b" % (method, self.url, version.encode())]
+        lines += [b"%b: %b" % header for header in self.headers if header[0] != b"upgrade"]
+        self.parser = httptools.HttpRequestParser(self)
+        self.data_received(b"\r\n".join(lines) + b"\r\n\r\n" + rest)
+
+    def _refuse(self, reason: str) -> None:
+        self.logger.warning(reason)
+        self.send_400_response(reason)
+
+
+class Gathering:
+    """A transport that sends the head of an answer together with the body.
+
+    uvicorn writes them one after the other, uvloop makes a system call of each, and the client is
+    woken by each. A head that nothing follows goes at the end of the loop's turn.
+    """
+
+    __slots__ = ("_head", "_loop", "_transport")
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self._transport = transport
+        self._loop = asyncio.get_running_loop()
+        self._head = b""
+
+    def write(self, data: bytes) -> None:
+        """Send this; a head may wait for a moment."""
+        if self._head:
+            head, self._head = self._head, b""
+            self._transport.write(head + data)
+        elif data.startswith(b"HTTP/"):
+            self._head = data
+            self._loop.call_soon(self._flush)
+        else:
+            self._transport.write(data)
+
+    def close(self) -> None:
+        """Send what was written, then close."""
+        self._flush()
+        self._transport.close()
+
+    def _flush(self) -> None:
+        if self._head:
+            head, self._head = self._head, b""
+            self._transport.write(head)
+
+    def __getattr__(self, name: str) -> Any:  # Any: whatever the transport has.
+        return getattr(self._transport, name)
