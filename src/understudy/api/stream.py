@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from understudy.engine import stop
+from understudy.engine import frames, stop
 from understudy.errors import ApiError
 
 if TYPE_CHECKING:
@@ -43,6 +43,7 @@ async def _frames(
     is_whole = False
     try:
         async for chunk in tail:
+            is_whole = chunk.endswith(frames.DONE)
             yield chunk
         is_whole = True
     finally:

@@ -16,6 +16,7 @@ from typing import Any, TypeAlias
 import msgspec
 
 from understudy import limits
+from understudy.engine.frames import DONE
 from understudy.errors import ApiError
 
 # The ASGI types; the values of a scope or message are whatever the server puts there.
@@ -220,7 +221,7 @@ class Streams:
         """Send frames until they end, the client is gone, or the server drains."""
         start = {"type": "http.response.start", "status": 200, "headers": _raw(headers)}
         await send(start)
-        pump = asyncio.create_task(_pump(send, frames))
+        pump = asyncio.create_task(_pump(send, frames, last=DONE))
         gone = asyncio.create_task(_until_disconnect(receive))
         self._pumps.add(pump)
         try:
@@ -244,9 +245,13 @@ class Streams:
             pump.cancel()
 
 
-async def _pump(send: Send, frames: AsyncIterator[bytes]) -> None:
-    async for frame in frames:
-        await send({"type": "http.response.body", "body": frame, "more_body": True})
+async def _pump(send: Send, pieces: AsyncIterator[bytes], *, last: bytes | None = None) -> None:
+    """Send all pieces. The end of the body goes with the piece that ends with `last`."""
+    async for piece in pieces:
+        is_last = last is not None and piece.endswith(last)
+        await send({"type": "http.response.body", "body": piece, "more_body": not is_last})
+        if is_last:
+            return
     await send({"type": "http.response.body", "body": b""})
 
 
