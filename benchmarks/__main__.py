@@ -3,6 +3,8 @@
 import argparse
 import sys
 import time
+import traceback
+from collections.abc import Iterator
 from pathlib import Path
 
 from benchmarks import (
@@ -22,9 +24,11 @@ from benchmarks import (
     start,
     streams,
 )
+from benchmarks.figures import Figure
 from benchmarks.plan import QUICK, Plan
 from benchmarks.stage import opened_stage
 
+FAILED = "failed"
 _MEASURES = {
     "streams": streams.measure,
     "delays": delays.measure,
@@ -55,14 +59,8 @@ def main() -> None:
     plan = QUICK if arguments.quick else Plan()
     started = time.monotonic()
     before = report.conditions()
-    figures = []
-    for name, measure in _MEASURES.items():
-        if arguments.only and name not in arguments.only:
-            continue
-        with opened_stage() as stage:  # Fresh, so that no figure depends on what ran before.
-            for figure in measure(stage, plan):
-                print(f"{figure.name}: {figure.result or figure.ours}", file=sys.stderr)
-                figures.append(figure)
+    names = [name for name in _MEASURES if not arguments.only or name in arguments.only]
+    figures = [figure for name in names for figure in _measured(name, plan)]
     after = report.conditions()
     print(f"{report.summary(figures, before, after)}\n{time.monotonic() - started:.0f} s.")
     if not arguments.quick and not arguments.only:
@@ -70,6 +68,19 @@ def main() -> None:
         plots.write(figures)
     if arguments.plots is not None:
         plots.write(figures, arguments.plots)
+    sys.exit(any(figure.result == FAILED for figure in figures))
+
+
+def _measured(name: str, plan: Plan) -> Iterator[Figure]:
+    """The figures of one measure, on a fresh stage: none depends on what ran before."""
+    try:
+        with opened_stage() as stage:
+            for figure in _MEASURES[name](stage, plan):
+                print(f"{figure.name}: {figure.result or figure.ours}", file=sys.stderr)
+                yield figure
+    except Exception as error:  # noqa: BLE001 - half an hour of other figures must not be lost.
+        traceback.print_exc()
+        yield Figure(name, "", "", FAILED, note=f"{type(error).__name__}: {error}"[:200])
 
 
 if __name__ == "__main__":

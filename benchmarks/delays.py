@@ -4,6 +4,7 @@ The upstream stamps each delta with the time at which it wrote it; the client co
 time at which it heard it, and looks at every event of every stream (stamps.py).
 """
 
+import math
 from collections.abc import Callable, Iterator
 
 from benchmarks.figures import BUSY_LIMIT, Figure, alternate, busy, judged, median, p99
@@ -16,7 +17,7 @@ _STARTS_PER_S = 125  # Streams do not all begin in one moment.
 _PAUSE_MS, _QUICK_MS = 50, 20  # Between the deltas of a stream.
 _CALM_MS = 50.0  # The p99 that a number of streams must stay under.
 _FIRST_TRY = 32
-_PRECISION = 12  # The search ends when it knows the number to a twelfth.
+_PRECISION = 10  # The search ends when it knows the number to a tenth.
 
 
 def measure(stage: Stage, plan: Plan) -> Iterator[Figure]:
@@ -80,13 +81,20 @@ def _largest_number(stage: Stage, plan: Plan) -> Figure:
 
     def search(name: str, run: Callable[[Stage, int, int, int], Run]) -> int:
         def is_calm(streams: int) -> bool:
+            delay_ms = probe(streams)
+            # What barely fails is tried again: the machine may have had something else to do.
+            if _CALM_MS < delay_ms <= 2 * _CALM_MS:
+                delay_ms = probe(streams)
+            return delay_ms <= _CALM_MS
+
+        def probe(streams: int) -> float:
             nonlocal busiest
             deltas = int((plan.probe_s + starts_s(streams)) * 1000 / _QUICK_MS)
             one = run(stage, streams, deltas, _QUICK_MS)
             busiest = max(busiest, one.client_busy, one.upstream_busy)
             amid = one.done.samples[1]
             # No delta is amid all streams when the first ended before the last began.
-            return bool(amid) and 1000 * p99(amid) <= _CALM_MS
+            return 1000 * p99(amid) if amid else math.inf
 
         guess = found[name][-1] if found[name] else 0
         found[name].append(largest(is_calm, guess=guess, bound=plan.most_streams))
@@ -109,12 +117,11 @@ def _largest_number(stage: Stage, plan: Plan) -> Figure:
 
 def largest(is_fine: Callable[[int], bool], *, guess: int, bound: int) -> int:
     """The largest number that is fine: doubling from a start, then bisecting. With a guess, which
-    the search before found, it starts a little below. Only what fails twice is not fine: the
-    machine may have had something else to do."""
+    the search before found, it starts a little below."""
     good, bad = 0, bound + 1
     number = max(1, guess * 4 // 5) if guess else min(_FIRST_TRY, bound)
     while good < bound:
-        if is_fine(number) or is_fine(number):
+        if is_fine(number):
             good = number
         else:
             bad = number

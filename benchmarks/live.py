@@ -19,7 +19,7 @@ _ROOMY = (
 )
 _PAUSE_MS = 250  # Four deltas a second: a thousand streams must not be too much of them.
 _DELTAS = 40
-_SAMPLING_S = 8
+_SAMPLING_S = 30  # At the most: the streams are left when the samples are taken.
 _FEW = 50  # Below it memory is the process's own.
 _LEAST_MB = 0.1  # Ten streams may find room in what the process has.
 
