@@ -100,8 +100,8 @@ class Gathering:
         self._transport.close()
 
     def _flush(self) -> None:
-        if self._head:
-            head, self._head = self._head, b""
+        head, self._head = self._head, b""
+        if head and not self._transport.is_closing():  # The client may be gone by now.
             self._transport.write(head)
 
     def __getattr__(self, name: str) -> Any:  # Any: whatever the transport has.
