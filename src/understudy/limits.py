@@ -78,6 +78,7 @@ RUNS_PER_PROJECT = 500  # In the claim, so that one project cannot take every sl
 CANCEL_WAIT_S = 1.0  # A cancel answers when the driver has stopped, or after this.
 DRAIN_S = 8.0  # Of the 10 s that SIGTERM may take.
 DELTA_TICK_S = 0.03  # Deltas become one row per tick (DECISIONS: 25-40 ms).
+DELTA_ROWS_S = 1_000  # At most so many a second: 250 streams of 20 tokens would make 5,000.
 DELTAS_KEPT_S = 3_600  # After the run rests; the final objects hold everything.
 CONTEXT_TOKENS = 128_000  # A setting.
 CONTEXT_TOKENS_MAX = 10_000_000  # No model's window is larger; a provider's word above it is noise.

@@ -18,7 +18,7 @@ from understudy import limits
 from understudy.engine import call, file_search, files, frames, history, record, sandbox_files
 from understudy.engine.answer import Answer, ToolOff
 from understudy.engine.app import App
-from understudy.engine.lease import Interrupted, Lease, whole
+from understudy.engine.lease import Interrupted, Lease, Uncut
 from understudy.engine.log import LiveLog
 from understudy.engine.sandbox_files import Mount
 from understudy.engine.tools import TOOLS
@@ -85,6 +85,7 @@ class Driver:
         self.promised: set[str] = set()  # Keys of blobs that no commit has kept yet.
         self.turn: Turn | None = None  # The model turn being heard.
         self.unsaid: list[Said] = []  # What it said, as far as it is not shown or committed.
+        self._uncut = Uncut()
         self._state = start.state if start else None
         self._reach: tuple[file_search.Reach | None] | None = None  # Once it is known.
         self._mounts: list[Mount] | None = None  # The same.
@@ -345,7 +346,10 @@ class Driver:
 
         Raises Conflict when the lease is lost or a cancel was asked; then nothing changed.
         """
-        await whole(self._commit(move, more, cancelled_ok, then))
+        try:
+            await self._commit(move, more, cancelled_ok, then)
+        finally:
+            self._uncut.go_on()
 
     async def beside_commit(self, move: Move, work: Awaitable[T]) -> T:
         """Commit a move while work goes on of which nothing is seen before; what it came to."""
@@ -427,7 +431,7 @@ class Driver:
         give_up_at = clock() + limits.LEASE_S - limits.LEASE_MARGIN_S
         while True:
             try:
-                await self.app.store.commit(*statements)
+                await self._uncut.wait(self.app.store.begin_commit(*statements))
             except Unavailable as away:
                 if clock() >= give_up_at or self.lease.reason not in (None, "cancel"):
                     raise Stopped from away

@@ -177,7 +177,7 @@ class _Ingestion:
             self.lease.id, owner=self.lease.owner, fence=self.lease.fence, cancelled_ok=True
         )
         try:
-            rows = await whole(self.app.store.commit(hold, *statements))
+            rows = await whole(self.app.store.begin_commit(hold, *statements))
         except Conflict as conflict:
             if conflict.what == "hold_job":
                 raise Stopped from conflict

@@ -1,9 +1,9 @@
 """Lease: this process's right to work on a job, and the way to interrupt that work."""
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
-from typing import Any, Literal, TypeVar
+from typing import Literal, TypeVar
 
 from understudy.store.records import Job
 
@@ -48,7 +48,7 @@ class Lease:
     async def interruptible(self, deadline_s: float | None) -> AsyncIterator[None]:
         """Within, any wait may end with Interrupted; `deadline_s` is the time left.
 
-        Work that must not be cut in half (a commit) goes through `whole`.
+        Work that must not be cut in half (a commit) goes through `Uncut`.
         """
         if self.reason is not None:
             raise Interrupted(self.reason)
@@ -63,16 +63,40 @@ class Lease:
             self._timeout = None
 
 
-async def whole(work: Coroutine[Any, Any, T]) -> T:
-    """Finish the work even when the caller is cancelled meanwhile; then the cancel goes on.
+class Uncut:
+    """Waits that a cancel does not cut: it is kept until `go_on`.
 
-    Without it a cancelled commit would leave its caller not knowing whether it happened.
+    Without it a cancelled commit would leave its caller not knowing whether it happened. Waiting in
+    place, and not in a task of its own, saves three turns of the loop.
     """
-    task = asyncio.ensure_future(work)
+
+    def __init__(self) -> None:
+        self._cancel: asyncio.CancelledError | None = None
+
+    async def wait(self, work: Awaitable[T]) -> T:
+        """What the work comes to, in any case."""
+        future = asyncio.ensure_future(work)
+        while not future.done():
+            try:
+                await asyncio.shield(future)
+            except asyncio.CancelledError as cancel:
+                if not future.cancelled():
+                    self._cancel = cancel
+            except Exception:  # noqa: BLE001 (the result below raises it)
+                break
+        return future.result()
+
+    def go_on(self) -> None:
+        """The cancel that came meanwhile goes on now."""
+        cancel, self._cancel = self._cancel, None
+        if cancel is not None:
+            raise cancel
+
+
+async def whole(work: Awaitable[T]) -> T:
+    """Finish the work even when the caller is cancelled meanwhile; then the cancel goes on."""
+    uncut = Uncut()
     try:
-        return await asyncio.shield(task)
-    except asyncio.CancelledError:
-        await asyncio.wait([task])
-        if not task.cancelled():
-            task.exception()  # Seen here; the cancel is what the caller must hear of.
-        raise
+        return await uncut.wait(work)
+    finally:
+        uncut.go_on()

@@ -159,10 +159,13 @@ class Log:
             self._ticker = asyncio.create_task(self._tick())
 
     async def _tick(self) -> None:
-        """One row per live run and tick; ends when nothing is dirty."""
+        """One row per live run and tick; ends when nothing is dirty. Many live runs make the tick
+        longer, since clients see deltas at once and the rows are for replays only."""
         try:
             while self._dirty:
-                await asyncio.sleep(limits.DELTA_TICK_S)
+                await asyncio.sleep(
+                    max(limits.DELTA_TICK_S, len(self._dirty) / limits.DELTA_ROWS_S)
+                )
                 batch, self._dirty = self._dirty, {}
                 saves = [self._save(live, lease) for live, lease in batch.items()]
                 await asyncio.gather(*saves)

@@ -7,7 +7,7 @@ so that many callers can share one transaction and none stays open across an `aw
 """
 
 import importlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Protocol, TypeAlias
 
 import msgspec
@@ -74,7 +74,7 @@ class Database(Protocol):
         """The rows of a reading statement; sees every commit that was acknowledged before."""
         ...
 
-    async def commit(self, statements: Sequence[Statement]) -> list[list[Row]]:
+    def commit(self, statements: Sequence[Statement]) -> Awaitable[list[list[Row]]]:
         """Apply all statements or none; durable when it returns. One row list per statement.
 
         A caller that is cancelled while waiting does not know whether its commit was applied.

@@ -52,16 +52,23 @@ class Lane(Generic[T]):
 
     async def ask(self, payload: T) -> Outcome:
         """What the work answers; Unavailable when too many wait or the lane is closed."""
+        return await self.asked(payload)
+
+    def asked(self, payload: T) -> "asyncio.Future[Outcome]":
+        """The same, as the future that it is: who wants to wait whatever happens needs no task."""
+        future = self._loop.create_future()
         if self._closed is not None:
-            raise Unavailable(self._closed)
+            future.set_exception(Unavailable(self._closed))
+            return future
         if self._waiting >= self._bound:
-            raise Unavailable(f"Too many calls wait for the store's {self._name}.")
-        call = _Call(payload, self._loop.create_future())
+            reason = f"Too many calls wait for the store's {self._name}."
+            future.set_exception(Unavailable(reason))
+            return future
         self._waiting += 1
         if not self._fresh:
             self._loop.call_soon(self._hand_over)
-        self._fresh.append(call)
-        return await call.future
+        self._fresh.append(_Call(payload, future))
+        return future
 
     async def close(self) -> None:
         """Answer what was accepted, refuse what comes, and end the threads."""

@@ -13,7 +13,7 @@ import asyncio
 import fcntl
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from pathlib import Path
 from typing import IO, TypeAlias, cast
 
@@ -33,7 +33,7 @@ pragma synchronous = full;
 pragma fullfsync = on;
 pragma checkpoint_fullfsync = on;
 pragma temp_store = memory;
-pragma cache_size = -65536;
+pragma cache_size = -16384;
 pragma journal_size_limit = 67108864;
 """
 
@@ -108,10 +108,9 @@ class SqliteDatabase:
         rows: list[Row] = await self._readers.ask((query, args))
         return rows
 
-    async def commit(self, statements: Sequence[Statement]) -> list[list[Row]]:
+    def commit(self, statements: Sequence[Statement]) -> Awaitable[list[list[Row]]]:
         """Apply all statements or none; on the disk when it returns."""
-        rows: list[list[Row]] = await self._writer.ask(statements)
-        return rows
+        return self._writer.asked(statements)
 
     async def close(self) -> None:
         """Finish what was accepted, then let go of the file and its lock."""

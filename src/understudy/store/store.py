@@ -1,7 +1,7 @@
 """Store: the record in our words, over any Database."""
 
 import builtins  # `list` is a method of Store, so its annotations name the type in full.
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from typing import Literal, TypeAlias
 
 import msgspec
@@ -55,13 +55,19 @@ class Store:
         Raises Conflict when a guard failed or a unique value was taken. A caller that is
         cancelled here does not know whether its changes were applied: read before repeating.
         """
+        return await self.begin_commit(*statements)
+
+    def begin_commit(
+        self, *statements: Statement | tuple[Statement, ...]
+    ) -> Awaitable[builtins.list[builtins.list[Row]]]:
+        """The same, on the event loop: the commit is on its way, whoever waits for it."""
         flat: builtins.list[Statement] = []
         for item in statements:
             if isinstance(item, Statement):
                 flat.append(item)
             else:
                 flat.extend(item)
-        return await self._database.commit(flat)
+        return self._database.commit(flat)
 
     async def get(
         self, kind: str, project: str, id: str, parent: str | None = None
