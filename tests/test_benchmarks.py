@@ -8,10 +8,14 @@ from importlib.metadata import packages_distributions, requires
 import pytest
 
 from benchmarks import report
+from benchmarks.connection import BadAnswer, Heard
+from benchmarks.curve import Curve, Point
+from benchmarks.delays import largest
 from benchmarks.figures import Figure, alternate, p95, rates
 from benchmarks.jobs import Done
 from benchmarks.retrieval import ndcg_at, recall_at
 from benchmarks.stage import Run
+from benchmarks.stamps import delays, stamps
 from benchmarks.start import LIBRARIES
 
 
@@ -98,3 +102,63 @@ def test_a_quick_measure_starts_everything_and_ends_it() -> None:
     )
     assert done.returncode == 0, done.stderr
     assert "idle memory" in done.stdout
+
+
+@pytest.mark.parametrize("true", [0, 1, 7, 31, 32, 33, 100, 255, 256, 400])
+@pytest.mark.parametrize("guess", [0, 40, 256])
+def test_the_largest_number_is_found_to_a_tenth(true: int, guess: int) -> None:
+    """Whatever is guessed, and never a number that is not fine."""
+    asked: list[int] = []
+
+    def is_fine(number: int) -> bool:
+        asked.append(number)
+        return number <= true
+
+    found = largest(is_fine, guess=guess, bound=256)
+    reachable = min(true, 256)
+    assert found <= reachable <= found + max(1, found // 10)
+    assert len(asked) <= 12
+
+
+def _heard(*numbers: int, split: int = 1_000) -> Heard:
+    """A relay's stream of these deltas; each read brings so many bytes, one a second."""
+    raw = b"HTTP/1.1 200 OK\r\n\r\n"
+    for number in numbers:
+        data = b'data: {"delta":{"content":"%06d@%014.6f "}}\n\n' % (number, number / 4)
+        raw += b"%x\r\n%b\r\n" % (len(data), data)
+    raw += b"0\r\n\r\n"
+    pieces = [raw[at : at + split] for at in range(0, len(raw), split)]
+    return Heard(pieces=pieces, times=[float(at) for at in range(len(pieces))])
+
+
+@pytest.mark.parametrize("split", [1, 7, 64, 1_000])
+def test_a_delta_is_late_by_the_read_that_had_its_end(split: int) -> None:
+    """However the reads cut the stream."""
+    heard = _heard(0, 1, 2, split=split)
+    found = stamps(heard, 3, is_ours=False)
+    assert [stamp.written_at for stamp in found] == [0.0, 0.25, 0.5]
+    raw = b"".join(heard.pieces)
+    ends = [match.end() - 1 for match in re.finditer(rb"\n\n", raw)]
+    assert [stamp.heard_at for stamp in found] == [end // split for end in ends]
+    every, amid = delays([found])
+    assert every == amid == [one.heard_at - one.written_at for one in found]
+
+
+@pytest.mark.parametrize("numbers", [(0, 2), (0, 1, 1), (1, 0, 2), (0, 1, 2, 3)])
+def test_a_delta_that_is_missing_doubled_or_out_of_order_is_no_figure(
+    numbers: tuple[int, ...],
+) -> None:
+    """It is a failure of the whole measure."""
+    with pytest.raises(BadAnswer):
+        stamps(_heard(*numbers), 3, is_ours=False)
+
+
+def test_the_steepest_part_of_a_curve_is_its_exponent() -> None:
+    """Flat, then linear, then square."""
+    amounts = [(1, 5.0), (10, 5.0), (100, 50.0), (1_000, 5_000.0)]
+    points = [Point(amount, cost, 2 * cost) for amount, cost in amounts]
+    curve = Curve("cost", "work", "ms", points)
+    assert curve.steepest == pytest.approx(2)
+    assert (curve.growth, curve.growth_p99) == (1_000, 1_000)
+    assert curve.since(100).growth == 100
+    assert Curve("cost", "work", "ms", points[:2]).steepest == 0
