@@ -33,7 +33,7 @@ pragma synchronous = full;
 pragma fullfsync = on;
 pragma checkpoint_fullfsync = on;
 pragma temp_store = memory;
-pragma cache_size = -16384;
+pragma cache_size = -8192;
 pragma journal_size_limit = 67108864;
 """
 
