@@ -88,15 +88,15 @@ class Soak:
                 if until is None:
                     return
 
-    async def _play(self, scenario: Scenario, client: Client) -> None:
+    async def _play(self, play: Scenario, client: Client) -> None:
         started = time.monotonic()
         try:
             async with asyncio.timeout(_SCENARIO_S):
-                await scenario(client)
+                await play(client)
         except Exception as error:
-            error.add_note(f"in {scenario.__name__}; again with SOAK_SEED={SEED}")
+            error.add_note(f"in {play.__name__}; again with SOAK_SEED={SEED}")
             raise
-        self.played[scenario.__name__] += 1
+        self.played[play.__name__] += 1
         pause_s = PACE_S * client.rng.uniform(0.8, 1.2) - (time.monotonic() - started)
         await asyncio.sleep(max(0.0, pause_s))
 

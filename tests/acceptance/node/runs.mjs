@@ -28,8 +28,8 @@ scenario("a_run_is_created_and_polled", [90], async (scene) => {
   assert.equal((await scene.calls.pollRun(thread.id, created.id)).status, "completed");
 });
 
-scenario("polling_obeys_the_servers_interval", [28, 136], async (scene) => {
-  // Without `openai-poll-after-ms` the helper would wait five seconds between two looks.
+scenario("a_poll_helper_is_held_and_others_are_told_when_to_look", [28, 136], async (scene) => {
+  // Left to itself the helper would wait five seconds between two looks.
   const assistant = await scene.assistant();
   const thread = await scene.thread(rehearse([{ delay_ms: 1600 }, { text: "Slow." }]));
   const began = Date.now();
