@@ -25,8 +25,8 @@ class Stream:
 def run_stream(
     call: "Call", run_id: str, after: tuple[int, int], *, is_replay: bool = False
 ) -> Stream:
-    """The events of a run after a place. A replay has event ids, and goes on where
-    the client answered a requires_action.
+    """The events of a run after a place, with `done`. A replay has event ids, and goes on where the
+    client answered a requires_action.
 
     A client that goes away does not stop the run (SPEC 8.5), unless it asked for that with
     `x-cancel-on-disconnect: true`.
