@@ -264,6 +264,9 @@ def _open(path: str, beside: bool) -> tuple[IO[str] | None, list[apsw.Connection
 def _connect(path: str) -> apsw.Connection:
     connection = apsw.Connection(path, statementcachesize=limits.STATEMENT_CACHE)
     connection.set_busy_timeout(limits.BUSY_TIMEOUT_MS)
+    # A plan must not depend on the arguments: SQLite prepared many statements anew for each call,
+    # half of a list's time, and read all files of a project to find one by its id.
+    connection.config(apsw.SQLITE_DBCONFIG_ENABLE_QPSG, 1)
     connection.execute(_PRAGMAS).fetchall()
     return connection
 
