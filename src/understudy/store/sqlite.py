@@ -14,6 +14,7 @@ import fcntl
 import os
 import shutil
 from collections.abc import Awaitable, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import IO, TypeAlias, cast
 
@@ -180,12 +181,16 @@ class _Writer:
         if statement.many is not None:
             self._connection.executemany(self._queries[statement.query], statement.many)
             return []
-        before = 0 if statement.rows is None else self._connection.total_changes()
-        rows = _rows(self._connection, self._queries[statement.query], statement.args)
-        if statement.rows is not None:
-            touched = len(rows) or self._connection.total_changes() - before
-            if touched != statement.rows:
-                raise Conflict(statement.query)
+        sql = self._queries[statement.query]
+        if statement.rows is None:
+            return _rows(self._connection, sql, statement.args)
+        before = self._connection.total_changes()
+        # SQLite has done all of it when it gives the first row, and with each step the thread
+        # loses the interpreter to the loop, so there is no step more than is needed.
+        rows = _some_rows(self._connection, sql, statement.args, statement.rows)
+        touched = len(rows) or self._connection.total_changes() - before
+        if touched != statement.rows:
+            raise Conflict(statement.query)
         return rows
 
 
@@ -218,6 +223,13 @@ class _Reader:
 
 def _rows(connection: apsw.Connection, sql: str, args: Mapping[str, object]) -> list[Row]:
     return connection.execute(sql, cast("Mapping[str, apsw.SQLiteValue]", args)).fetchall()
+
+
+def _some_rows(
+    connection: apsw.Connection, sql: str, args: Mapping[str, object], count: int
+) -> list[Row]:
+    cursor = connection.execute(sql, cast("Mapping[str, apsw.SQLiteValue]", args))
+    return list(islice(cursor, max(1, count)))
 
 
 def _translated(error: Exception) -> Exception:
