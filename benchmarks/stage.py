@@ -51,9 +51,10 @@ class Part:
     port: int = 0
 
     def cpu_s(self) -> float:
-        """CPU time so far."""
-        times = psutil.Process(self.process.pid).cpu_times()
-        return float(times.user + times.system)
+        """CPU time so far, with that of the processes it started."""
+        process = psutil.Process(self.process.pid)
+        times = [one.cpu_times() for one in (process, *process.children(recursive=True))]
+        return float(sum(time.user + time.system for time in times))
 
 
 @dataclass(frozen=True)
