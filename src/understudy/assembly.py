@@ -109,13 +109,16 @@ def _is_loopback(host: str) -> bool:
 
 
 @asynccontextmanager
-async def opened_store(settings: Settings, *, beside: bool = False) -> AsyncIterator[Store]:
-    """The record, with all migrations applied; `beside` a running server it is as it is."""
+async def opened_store(
+    settings: Settings, *, beside: bool = False, apart: bool = False
+) -> AsyncIterator[Store]:
+    """The record, with all migrations applied; `beside` a running server it is as it is. A server
+    has its writer `apart`, in a process of its own."""
     url = database_url_of(settings)
     if settings.database_url is None:
         await asyncio.to_thread(Path(settings.data).mkdir, 0o700, True, True)
     try:
-        database = await open_database(url, on_fatal=_die, beside=beside)
+        database = await open_database(url, on_fatal=_die, beside=beside, apart=apart)
     except ValueError as error:
         raise SettingsError(f"UNDERSTUDY_DATABASE_URL: {error}") from error
     store = Store(database)
@@ -127,14 +130,14 @@ async def opened_store(settings: Settings, *, beside: bool = False) -> AsyncIter
 
 @asynccontextmanager
 async def opened_app(
-    settings: Settings, world: World | None = None, *, beside: bool = False
+    settings: Settings, world: World | None = None, *, beside: bool = False, apart: bool = False
 ) -> AsyncIterator[App]:
     """Everything but the door, in the order of need; closed in the reverse order. `beside` is
-    for a look next to a running server."""
+    for a look next to a running server, `apart` for a server."""
     check_settings(settings)
     world = world or World()
     async with AsyncExitStack() as stack:
-        store = await stack.enter_async_context(opened_store(settings, beside=beside))
+        store = await stack.enter_async_context(opened_store(settings, beside=beside, apart=apart))
         blobs = _opened_blobs(settings)
         stack.push_async_callback(blobs.close)
         boot_id = world.new_id("boot")
@@ -300,7 +303,7 @@ async def serve(
     The key is made when nothing can prevent the start any more: it is shown once or never. The
     sandbox tests itself when the server is ready; `on_no_sandbox` is told if that fails.
     """
-    async with opened_app(settings) as app:
+    async with opened_app(settings, apart=True) as app:
         with listen(settings.host, settings.port) as listener:
             url = base_url(settings.host, listener.getsockname()[1])
             shown = await first_key(app)

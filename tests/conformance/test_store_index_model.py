@@ -13,7 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from tests.conformance.databases import DATABASES
 from tests.conformance.indexing import begun, cleaned, moved, part, place, vector_store
 from tests.conformance.shapes import PROJECT
-from understudy.store import Conflict, Statement, changes, index_changes, open_database
+from understudy.store import Conflict, Database, Statement, changes, index_changes
 from understudy.store.store import Store
 
 STORES = ["vs_1", "vs_2"]
@@ -63,10 +63,12 @@ class Stores(RuleBasedStateMachine):
         """An empty record and an empty model."""
         self.folder = tempfile.TemporaryDirectory()
         self.runner = asyncio.Runner()
-        url = DATABASES[self.database](Path(self.folder.name))
-        self.store = Store(self.runner.run(open_database(url)))
+        self.store = Store(self.runner.run(self._opened()))
         self.model = Model()
         self.numbers: dict[str, int] = {}
+
+    async def _opened(self) -> Database:
+        return await DATABASES[self.database](Path(self.folder.name))
 
     @rule(id=st.sampled_from(STORES))
     def make(self, id: str) -> None:

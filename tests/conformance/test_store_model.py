@@ -11,7 +11,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from tests.conformance.databases import DATABASES
 from tests.conformance.shapes import PROJECT, job
-from understudy.store import Conflict, Statement, changes, open_database
+from understudy.store import Conflict, Database, Statement, changes
 from understudy.store.store import Store
 
 THREADS = ["thread_0", "thread_1", "thread_2"]
@@ -106,9 +106,11 @@ class Commits(RuleBasedStateMachine):
         """An empty store and an empty model."""
         self.folder = tempfile.TemporaryDirectory()
         self.runner = asyncio.Runner()
-        url = DATABASES[self.database](Path(self.folder.name))
-        self.store = Store(self.runner.run(open_database(url)))
+        self.store = Store(self.runner.run(self._opened()))
         self.model = Model()
+
+    async def _opened(self) -> Database:
+        return await DATABASES[self.database](Path(self.folder.name))
 
     @rule(commits=st.lists(st.lists(CHANGES, min_size=1, max_size=4), min_size=1, max_size=5))
     def commit(self, commits: list[list[tuple[str, str, int]]]) -> None:

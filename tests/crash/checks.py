@@ -230,7 +230,9 @@ def check_record(record: Path) -> Counter[int]:
 
 def reading(record: Path) -> "apsw.Connection":
     """The record of a server, to be looked at only."""
-    return apsw.Connection(str(record), flags=apsw.SQLITE_OPEN_READONLY)
+    connection = apsw.Connection(str(record), flags=apsw.SQLITE_OPEN_READONLY)
+    connection.set_busy_timeout(2_000)  # The writer of a killed server may be finishing.
+    return connection
 
 
 def _text(message: dict[str, Any]) -> str:

@@ -7,11 +7,12 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
 import httpx2
+import psutil
 
 KEY = "sk-key-of-the-crash-tests"
 _COMMAND = str(Path(sys.executable).with_name("understudy"))
@@ -58,9 +59,14 @@ class Process:
         """The leader of the group."""
         return self._process.pid
 
-    def kill(self) -> None:
-        """End the whole group, as a power cut does to its memory."""
+    def kill(self, *, writer: bool = True) -> None:
+        """End the whole group, and its record's writer as well, as a power cut does to their
+        memory; or leave the writer to finish what it was asked for, as when the group is killed."""
+        children = psutil.Process(self.pid).children() if self._process.poll() is None else []
         self._end(signal.SIGKILL)
+        for child in children if writer else []:
+            with suppress(psutil.NoSuchProcess):
+                child.kill()
 
     def stop(self) -> int:
         """Ask it to end, and wait; its exit code."""

@@ -62,7 +62,7 @@ class Theatre:
         assert self.server is not None
         self.mid_delta += any(life.is_mid_delta for life in lives)
         self.client.expect_loss()
-        await asyncio.to_thread(self.server.kill)
+        await asyncio.to_thread(self.server.kill, writer=self.rng.random() < 0.5)
         self.kills += 1
         await self.client.lose()
         self.check_calls()

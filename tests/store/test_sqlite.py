@@ -13,7 +13,7 @@ import pytest
 
 from tests.conformance.shapes import PROJECT, thread
 from understudy.store import AlreadyRunning, Unavailable, open_database
-from understudy.store.lane import Lane
+from understudy.store.lane import Threads
 from understudy.store.store import Store
 
 WRITER = """
@@ -28,25 +28,27 @@ async def write(store, lane):
         sys.stdout.write(f"thread_{lane}_{n}\\n")
         sys.stdout.flush()
 
-async def main(url):
-    store = Store(await open_database(url))
+async def main(url, apart):
+    store = Store(await open_database(url, apart=apart))
     await asyncio.gather(*[write(store, lane) for lane in range(8)])
 
-asyncio.run(main(sys.argv[1]))
+asyncio.run(main(sys.argv[1], sys.argv[2] == "apart"))
 """
 
 STARVED = """
 import asyncio, resource, signal, sys
+import psutil
 from tests.conformance.shapes import PROJECT, thread
 from understudy.store import Unavailable, open_database
 from understudy.store.store import Store
 
-async def main(url):
+async def main(url, apart):
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    store = Store(await open_database(url))
+    store = Store(await open_database(url, apart=apart))
     await store.commit(thread("thread_0"))
+    writer = psutil.Process().children()[0].pid if apart else 0  # 0: this process.
     _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))
+    resource.prlimit(writer, resource.RLIMIT_FSIZE, (4096, hard))
     for _ in range(3):
         try:
             await store.commit(thread("thread_1"))
@@ -55,40 +57,49 @@ async def main(url):
             pass
     assert await store.get("thread", PROJECT, "thread_0") is not None
     assert await store.get("thread", PROJECT, "thread_1") is None
-    resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
+    resource.prlimit(writer, resource.RLIMIT_FSIZE, (hard, hard))
     await store.commit(thread("thread_1"))
     assert await store.get("thread", PROJECT, "thread_1") is not None
     await store.close()
 
-asyncio.run(main(sys.argv[1]))
+asyncio.run(main(sys.argv[1], sys.argv[2] == "apart"))
 """
 
 
-def python(script: str, url: str) -> "subprocess.Popen[str]":
+@pytest.fixture(params=["here", "apart"])
+def where(request: pytest.FixtureRequest) -> str:
+    """Where the writer is: a thread of the process, or a process of its own."""
+    return str(request.param)
+
+
+def python(script: str, url: str, where: str = "here") -> "subprocess.Popen[str]":
     """A child process that runs this script on this database."""
-    command = [sys.executable, "-c", textwrap.dedent(script), url]
+    command = [sys.executable, "-c", textwrap.dedent(script), url, where]
     root = Path(__file__).parents[2]
     return subprocess.Popen(
         command, cwd=root, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
 
 
-async def open_store(folder: Path) -> Store:
+async def open_store(folder: Path, where: str = "here") -> Store:
     """A store on the file of this folder."""
-    return Store(await open_database(f"sqlite:///{folder}/understudy.db"))
+    url = f"sqlite:///{folder}/understudy.db"
+    return Store(await open_database(url, apart=where == "apart"))
 
 
-async def test_nothing_acknowledged_is_lost_when_the_process_is_killed(tmp_path: Path) -> None:
+async def test_nothing_acknowledged_is_lost_when_the_process_is_killed(
+    tmp_path: Path, where: str
+) -> None:
     acknowledged: set[str] = set()
     for round in range(3):
         folder = tmp_path / str(round)
-        with python(WRITER, f"sqlite:///{folder}/understudy.db") as child:
+        with python(WRITER, f"sqlite:///{folder}/understudy.db", where) as child:
             assert child.stdout is not None
             lines = [child.stdout.readline() for _ in range(500 * (round + 1))]
             child.send_signal(signal.SIGKILL)
             lines += child.stdout.read().splitlines(keepends=True)
         acknowledged = {line.strip() for line in lines if line.endswith("\n")}
-        store = await open_store(folder)
+        store = await open_store(folder, where)
         found = await store.get_many("thread", PROJECT, sorted(acknowledged))
         assert {record.id for record in found} == acknowledged
         await store.close()
@@ -96,9 +107,9 @@ async def test_nothing_acknowledged_is_lost_when_the_process_is_killed(tmp_path:
         assert check.fetchall() == [("ok",)]
 
 
-async def test_a_second_process_is_refused_and_told_why(tmp_path: Path) -> None:
+async def test_a_second_process_is_refused_and_told_why(tmp_path: Path, where: str) -> None:
     url = f"sqlite:///{tmp_path}/understudy.db"
-    with python(WRITER, url) as child:
+    with python(WRITER, url, where) as child:
         assert child.stdout is not None
         child.stdout.readline()
         with pytest.raises(AlreadyRunning, match=rf"pid {child.pid}\)\. Stop that one first"):
@@ -111,9 +122,9 @@ async def test_a_second_process_is_refused_and_told_why(tmp_path: Path) -> None:
     await store.close()
 
 
-async def test_a_file_opens_again_with_all_it_held(tmp_path: Path) -> None:
+async def test_a_file_opens_again_with_all_it_held(tmp_path: Path, where: str) -> None:
     for n in range(3):
-        store = await open_store(tmp_path)
+        store = await open_store(tmp_path, where)
         await store.commit(thread(f"thread_{n}"))
         await store.close()
     assert not (tmp_path / "understudy.db-wal").exists()
@@ -124,8 +135,8 @@ async def test_a_file_opens_again_with_all_it_held(tmp_path: Path) -> None:
     connection.close()
 
 
-def test_without_room_writes_are_refused_and_reads_go_on(tmp_path: Path) -> None:
-    with python(STARVED, f"sqlite:///{tmp_path}/understudy.db") as child:
+def test_without_room_writes_are_refused_and_reads_go_on(tmp_path: Path, where: str) -> None:
+    with python(STARVED, f"sqlite:///{tmp_path}/understudy.db", where) as child:
         _, errors = child.communicate(timeout=60)
     assert (child.returncode, errors) == (0, "")
 
@@ -136,7 +147,7 @@ async def test_a_writer_that_dies_is_fatal_and_leaves_nobody_waiting() -> None:
         raise SystemError("no such luck")
 
     reasons: list[str] = []
-    lane = Lane[int]("writer", [die], batch=10, bound=10, on_fatal=reasons.append)
+    lane = Threads[int]("writer", [die], batch=10, bound=10, on_fatal=reasons.append)
     outcomes = await asyncio.gather(*[lane.ask(n) for n in range(5)], return_exceptions=True)
     assert [type(outcome) for outcome in outcomes] == [Unavailable] * 5
     with pytest.raises(Unavailable):
@@ -153,7 +164,7 @@ async def test_too_many_waiting_callers_are_refused_at_once() -> None:
         asyncio.run_coroutine_threadsafe(gate.wait(), loop).result()
         return list(payloads)
 
-    lane = Lane[int]("writer", [wait], batch=10, bound=3, on_fatal=print)
+    lane = Threads[int]("writer", [wait], batch=10, bound=3, on_fatal=print)
     waiting = [asyncio.create_task(lane.ask(n)) for n in range(3)]
     await asyncio.sleep(0)
     with pytest.raises(Unavailable) as refused:

@@ -11,14 +11,13 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Protocol, TypeAlias
 
 import msgspec
-import structlog
 
 # Column types are the statement's; records.py turns rows into typed records.
 Row: TypeAlias = tuple[Any, ...]
 OnFatal: TypeAlias = Callable[[str], None]
 
-# URL scheme → module with an `open_database(url, on_fatal, beside)` of its own. Imported when
-# asked for, so that the embedded server does not need the drivers of the others.
+# URL scheme → module with an `open_database(url, on_fatal, beside, is_apart)` of its own, imported
+# when asked for, so that the embedded server does not need the drivers of the others.
 SCHEMES: dict[str, str] = {"sqlite": "understudy.store.sqlite"}
 
 
@@ -88,16 +87,19 @@ class Database(Protocol):
 
 def log_fatal(reason: str) -> None:
     """What `on_fatal` does when nobody asked for more; a server ends its process instead."""
+    import structlog  # Not at the top: the writer's process imports this file and logs nothing.
+
     structlog.get_logger("store").critical("store_died", reason=reason)
 
 
 async def open_database(
-    url: str, *, on_fatal: OnFatal = log_fatal, beside: bool = False
+    url: str, *, on_fatal: OnFatal = log_fatal, beside: bool = False, apart: bool = False
 ) -> Database:
     """Open the record at this URL with all migrations applied.
 
     `beside` is for a short look or change next to the server that owns the record: where one
-    runs, nothing is migrated and AlreadyRunning is not raised.
+    runs, nothing is migrated and AlreadyRunning is not raised. `apart` is for a server: an engine
+    that works within this process may move its work into another one.
     `sqlite:///relative/path`, `sqlite:////absolute/path` or `sqlite:///:memory:`. `on_fatal` is
     called, from any thread, when the record can never be written again by this process.
     """
@@ -105,5 +107,5 @@ async def open_database(
     if scheme not in SCHEMES:
         raise ValueError(f"No database for {scheme}:// URLs; known: {', '.join(SCHEMES)}")
     module = importlib.import_module(SCHEMES[scheme])
-    database: Database = await module.open_database(url, on_fatal, beside)
+    database: Database = await module.open_database(url, on_fatal, beside, apart)
     return database

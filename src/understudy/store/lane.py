@@ -1,18 +1,21 @@
-"""Lane: threads that answer calls from the event loop in batches, in the order of arrival.
+"""Lane: calls from the event loop that are answered elsewhere, in batches, in the order of arrival.
 
-A thread takes whatever waits, up to a bound, and never waits to fill a batch: under load the
-calls that arrive during one batch become the next. What is asked in one turn of the loop is
+Whoever answers takes whatever waits, up to a bound, and never waits to fill a batch: under load
+the calls that arrive during one batch become the next. What is asked in one turn of the loop is
 handed over together, at its end, so that a thread does not wake for the first call only to fight
 the loop for the interpreter; and a whole batch comes back with one wake-up. The state of a lane
-belongs to the loop's thread; only the queue is shared.
+belongs to the loop's thread; of Threads only the queue is shared.
 """
 
 import asyncio
 import queue
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeAlias, TypeVar
+
+import structlog
 
 from understudy.store import OnFatal, Unavailable
 
@@ -23,32 +26,24 @@ Work: TypeAlias = Callable[[Sequence[T]], list[Outcome]]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Call(Generic[T]):
+class Asked(Generic[T]):
+    """A call and who waits for it."""
+
     payload: T
     future: "asyncio.Future[Outcome]"
 
 
-class Lane(Generic[T]):
-    """One queue and a thread per `work`; opened by making it, on the event loop."""
+class Lane(ABC, Generic[T]):
+    """What every lane does on the loop's side; opened by making it, on the event loop."""
 
-    def __init__(
-        self, name: str, works: Sequence[Work[T]], *, batch: int, bound: int, on_fatal: OnFatal
-    ) -> None:
+    def __init__(self, name: str, *, bound: int, on_fatal: OnFatal) -> None:
         self._name = name
-        self._batch = batch
         self._bound = bound
         self._on_fatal = on_fatal
         self._loop = asyncio.get_running_loop()
-        self._queue: queue.SimpleQueue[_Call[T] | None] = queue.SimpleQueue()
-        self._fresh: list[_Call[T]] = []  # Asked in this turn of the loop.
+        self._fresh: list[Asked[T]] = []  # Asked in this turn of the loop.
         self._waiting = 0
         self._closed: str | None = None
-        self._threads = [
-            threading.Thread(target=self._serve, args=(work,), name=f"store-{name}", daemon=True)
-            for work in works
-        ]
-        for thread in self._threads:
-            thread.start()
 
     async def ask(self, payload: T) -> Outcome:
         """What the work answers; Unavailable when too many wait or the lane is closed."""
@@ -67,44 +62,110 @@ class Lane(Generic[T]):
         self._waiting += 1
         if not self._fresh:
             self._loop.call_soon(self._hand_over)
-        self._fresh.append(_Call(payload, future))
+        self._fresh.append(Asked(payload, future))
         return future
 
     async def close(self) -> None:
-        """Answer what was accepted, refuse what comes, and end the threads."""
+        """Answer what was accepted, refuse what comes, and end."""
         if self._closed is None:
             self._closed = "The store is closed."
             self._hand_over()
-            for _ in self._threads:
-                self._queue.put(None)
-        for thread in self._threads:
-            await asyncio.to_thread(thread.join)
+            self._end()
+        await self._ended()
 
     def _hand_over(self) -> None:
         fresh, self._fresh = self._fresh, []
-        for call in fresh:
+        if fresh:
+            self._begin(fresh)
+
+    @abstractmethod
+    def _begin(self, calls: list[Asked[T]]) -> None:
+        """Give these to whoever answers."""
+
+    @abstractmethod
+    def _end(self) -> None:
+        """Tell whoever answers that nothing more comes."""
+
+    @abstractmethod
+    async def _ended(self) -> None:
+        """Wait until all is answered and let go."""
+
+    def _answered(self, calls: list[Asked[T]], outcomes: list[Outcome]) -> None:
+        for outcome in outcomes:
+            if isinstance(outcome, Unavailable):
+                log = structlog.get_logger("store")
+                log.error("store_unavailable", error=str(outcome), callers=len(calls))
+                break
+        self._deliver(calls, outcomes)
+
+    def _deliver(self, calls: list[Asked[T]], outcomes: list[Outcome]) -> None:
+        self._waiting -= len(calls)
+        for call, outcome in zip(calls, outcomes, strict=True):
+            if call.future.done():  # The caller was cancelled.
+                continue
+            if isinstance(outcome, BaseException):
+                call.future.set_exception(outcome)
+            else:
+                call.future.set_result(outcome)
+
+    def _died(self) -> str:
+        """The reason of a lane whose other side is gone."""
+        return f"The store's {self._name} died."
+
+    def _die(self, calls: list[Asked[T]]) -> None:
+        """Nobody may wait for an other side that is gone: neither these nor who asked just now."""
+        self._closed = self._died()
+        calls, self._fresh = calls + self._fresh, []
+        self._deliver(calls, [Unavailable(self._closed) for _ in calls])
+
+
+class Threads(Lane[T]):
+    """A lane with one queue and a thread per `work`."""
+
+    def __init__(
+        self, name: str, works: Sequence[Work[T]], *, batch: int, bound: int, on_fatal: OnFatal
+    ) -> None:
+        super().__init__(name, bound=bound, on_fatal=on_fatal)
+        self._batch = batch
+        self._queue: queue.SimpleQueue[Asked[T] | None] = queue.SimpleQueue()
+        self._threads = [
+            threading.Thread(target=self._serve, args=(work,), name=f"store-{name}", daemon=True)
+            for work in works
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def _begin(self, calls: list[Asked[T]]) -> None:
+        for call in calls:
             self._queue.put(call)
+
+    def _end(self) -> None:
+        for _ in self._threads:
+            self._queue.put(None)
+
+    async def _ended(self) -> None:
+        for thread in self._threads:
+            await asyncio.to_thread(thread.join)
 
     def _serve(self, work: Work[T]) -> None:
         """The thread: an end by exception is the end of the lane."""
-        calls: list[_Call[T]] = []
+        calls: list[Asked[T]] = []
         is_done = False
         try:
             while calls := self._take():
                 outcomes = work([call.payload for call in calls])
-                if not self._wake(self._deliver, calls, outcomes):
+                if not self._wake(self._answered, calls, outcomes):
                     break
             is_done = True
         finally:
             if not is_done:
-                reason = f"The store's {self._name} died."
-                self._wake(self._die, calls, reason)
-                self._on_fatal(reason)
+                self._wake(self._die_with_queue, calls)
+                self._on_fatal(self._died())
 
-    def _take(self) -> list[_Call[T]]:
+    def _take(self) -> list[Asked[T]]:
         """What waits, at least one call; nothing means that the lane is closed."""
         call = self._queue.get()
-        calls: list[_Call[T]] = []
+        calls: list[Asked[T]] = []
         while call is not None:
             calls.append(call)
             if len(calls) == self._batch or self._queue.empty():
@@ -125,22 +186,9 @@ class Lane(Generic[T]):
             return False
         return True
 
-    def _deliver(self, calls: list[_Call[T]], outcomes: list[Outcome]) -> None:
-        self._waiting -= len(calls)
-        for call, outcome in zip(calls, outcomes, strict=True):
-            if call.future.done():  # The caller was cancelled.
-                continue
-            if isinstance(outcome, BaseException):
-                call.future.set_exception(outcome)
-            else:
-                call.future.set_result(outcome)
-
-    def _die(self, calls: list[_Call[T]], reason: str) -> None:
-        """Nobody may wait for a thread that is gone."""
-        self._closed = reason
-        self._hand_over()
+    def _die_with_queue(self, calls: list[Asked[T]]) -> None:
         while not self._queue.empty():
             call = self._queue.get_nowait()
             if call is not None:
                 calls.append(call)
-        self._deliver(calls, [Unavailable(reason) for _ in calls])
+        self._die(calls)

@@ -1,103 +1,115 @@
-"""Database on SQLite through apsw: one writer thread with group commit, and reader threads.
+"""Database on SQLite through apsw: one writer with group commit, and reader threads.
 
-Every commit of the process goes through one thread. It packs the callers that wait into one
+Every commit of the process goes through one writer. It packs the callers that wait into one
 transaction, so that they share one sync to disk. When one of them is refused, the transaction is
 undone and done again with a savepoint for each caller, so that a refusal undoes only its own
-changes. Nobody is answered before the sync. Readers have connections of their own and see what was
+changes. Nobody is answered before the sync. The writer is a thread, or, for a server, a process
+(apart.py). Readers have connections of their own and see what was
 committed (WAL). A read by a unique key looks at a handful of pages, in less time than a change of
 thread takes, so it is done on the loop. A database in memory has one connection, so there a read
-travels with the writes. The file belongs to one process, held by a lock file beside it.
+travels with the writes. The file belongs to one server, held by a lock file beside it.
 """
 
 import asyncio
 import fcntl
 import os
 import shutil
+import time
 from collections.abc import Awaitable, Mapping, Sequence
-from itertools import islice
+from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TypeAlias, cast
+from typing import IO, TypeAlias
 
 import apsw
 import structlog
 
 from understudy import limits
-from understudy.store import AlreadyRunning, Conflict, OnFatal, Row, Statement, Unavailable
-from understudy.store.lane import Lane, Outcome
+from understudy.store import AlreadyRunning, OnFatal, Row, Statement, apart
+from understudy.store.lane import Lane, Outcome, Threads
+from understudy.store.sqlite_writer import TROUBLES, Writer, connect, rows_of, unavailable
 from understudy.store.statements import load_migrations, load_queries
 
 _Read: TypeAlias = tuple[str, Mapping[str, object]]
 
-_PRAGMAS = """
-pragma journal_mode = wal;
-pragma synchronous = full;
-pragma fullfsync = on;
-pragma checkpoint_fullfsync = on;
-pragma temp_store = memory;
-pragma cache_size = -8192;
-pragma journal_size_limit = 67108864;
-"""
-
 # Reads of one row by a unique key: they are done on the loop.
 _BY_KEY = frozenset({"active_run", "answer", "get", "job", "key"})
 
-# Unique values → what a Conflict calls them; any other one "exists".
-_UNIQUE = {"jobs.thread_id": "thread_lock", "idempotency.project": "idempotency"}
-
-# Troubles of the file or the disk: they strike the transaction, not the caller that met them.
-_TROUBLES = (
-    apsw.BusyError,
-    apsw.CantOpenError,
-    apsw.CorruptError,
-    apsw.FullError,
-    apsw.InterruptError,
-    apsw.IOError,
-    apsw.LockedError,
-    apsw.NoMemError,
-    apsw.NotADBError,
-    apsw.PermissionsError,
-    apsw.ProtocolError,
-    apsw.ReadOnlyError,
-)
+_WRITER = "understudy.store.sqlite_writer"
 
 
-async def open_database(url: str, on_fatal: OnFatal, beside: bool) -> "SqliteDatabase":
-    """Open `sqlite:///path`; `sqlite:///:memory:` keeps nothing."""
+async def open_database(
+    url: str, on_fatal: OnFatal, beside: bool, is_apart: bool
+) -> "SqliteDatabase":
+    """Open `sqlite:///path`; `sqlite:///:memory:` keeps nothing. With `is_apart` a file that is
+    ours alone is written by a process of its own."""
     path = url.removeprefix("sqlite://").removeprefix("/")
-    lock, connections = await asyncio.to_thread(_open, path, beside)
-    return SqliteDatabase(lock, connections, on_fatal)
-
-
-class SqliteDatabase:
-    """A SQLite file, or memory; `connections` is the writer's, the loop's, then one per reader."""
-
-    def __init__(
-        self, lock: IO[str] | None, connections: Sequence[apsw.Connection], on_fatal: OnFatal
-    ) -> None:
-        self._lock = lock
-        self._connections = connections
-        queries = load_queries("sqlite")
-        writer = _Writer(connections[0], queries)
-        self._writer = Lane[Sequence[Statement]](
+    opened = await asyncio.to_thread(_open, path, beside, is_apart)
+    queries = load_queries("sqlite")
+    writer: Lane[Sequence[Statement]]
+    if opened.started is not None:
+        writer = await apart.opened(opened.started, bound=limits.WRITE_QUEUE, on_fatal=on_fatal)
+    else:
+        assert opened.writer is not None, "one of the two writes"
+        writer = Threads(
             "writer",
-            [writer.write],
+            [Writer(opened.writer, queries).write],
             batch=limits.COMMIT_BATCH,
             bound=limits.WRITE_QUEUE,
             on_fatal=on_fatal,
         )
-        self._readers = Lane[_Read](
+    return SqliteDatabase(opened, writer, queries, on_fatal)
+
+
+@dataclass(frozen=True)
+class _Opened:
+    """A file, or memory, which has no lock and no readers. The first reader is the loop's; the
+    writer is here or apart."""
+
+    lock: IO[str] | None
+    readers: Sequence[apsw.Connection]
+    writer: apsw.Connection | None
+    started: apart.Started | None = None
+
+    def close_readers(self) -> None:
+        """Let go of what reads; whoever writes is the last, so that it can fold the WAL in."""
+        for reader in self.readers:
+            reader.close()
+
+    def close(self) -> None:
+        """Let go of the rest, when the writer has ended."""
+        if self.writer is not None:
+            self.writer.close()
+        if self.lock is not None:
+            self.lock.close()
+
+
+class SqliteDatabase:
+    """A SQLite file, or memory."""
+
+    def __init__(
+        self,
+        opened: _Opened,
+        writer: Lane[Sequence[Statement]],
+        queries: Mapping[str, str],
+        on_fatal: OnFatal,
+    ) -> None:
+        self._opened = opened
+        self._writer = writer
+        self._readers = Threads[_Read](
             "readers",
-            [_Reader(connection, queries).read for connection in connections[2:]],
+            [_Reader(connection, queries).read for connection in opened.readers[1:]],
             batch=limits.READ_BATCH,
             bound=limits.READ_QUEUE,
             on_fatal=on_fatal,
         )
         self._looks = 0
-        self._by_key = _Reader(connections[1], queries) if len(connections) > 1 else None
+        self._by_key = _Reader(opened.readers[0], queries) if opened.readers else None
+        self._in_memory = not opened.readers
 
     async def fetch(self, query: str, args: Mapping[str, object]) -> list[Row]:
         """The rows of a reading statement."""
-        if len(self._connections) == 1:
+        if self._in_memory:
             return (await self.commit([Statement(query, args)]))[0]
         if query in _BY_KEY:
             self._looks = (self._looks + 1) % limits.LOOKS_IN_A_ROW
@@ -116,82 +128,10 @@ class SqliteDatabase:
     async def close(self) -> None:
         """Finish what was accepted, then let go of the file and its lock."""
         self._by_key = None
-        await self._writer.close()
         await self._readers.close()
-        await asyncio.to_thread(self._release)
-
-    def _release(self) -> None:
-        for connection in reversed(self._connections):
-            connection.close()  # The writer's last, so that it can fold the WAL in.
-        if self._lock is not None:
-            self._lock.close()
-
-
-class _Writer:
-    """The work of the writer thread."""
-
-    def __init__(self, connection: apsw.Connection, queries: Mapping[str, str]) -> None:
-        self._connection = connection
-        self._queries = queries
-
-    def write(self, callers: Sequence[Sequence[Statement]]) -> list[Outcome]:
-        """One transaction for all callers; the exception of a refused one is its outcome."""
-        try:
-            return self._together(callers) or self._apart(callers)
-        except _TROUBLES as error:
-            if self._connection.in_transaction:
-                self._connection.execute("rollback")
-            return _unavailable(error, len(callers))
-
-    def _together(self, callers: Sequence[Sequence[Statement]]) -> list[Outcome]:
-        """All callers without savepoints, which cost more than most statements do. When any of
-        them is refused, which is rare, nothing happened and nothing is returned."""
-        self._connection.execute("begin immediate")
-        try:
-            outcomes = [[self._run(statement) for statement in caller] for caller in callers]
-        except _TROUBLES:
-            raise
-        except Exception:  # noqa: BLE001 - whose it is, and what it means, is found out apart.
-            self._connection.execute("rollback")
-            return []
-        self._connection.execute("commit")
-        return outcomes
-
-    def _apart(self, callers: Sequence[Sequence[Statement]]) -> list[Outcome]:
-        """A savepoint for each caller, so that a refusal undoes only its own changes."""
-        self._connection.execute("begin immediate")
-        outcomes = [self._attempt(statements) for statements in callers]
-        self._connection.execute("commit")
-        return outcomes
-
-    def _attempt(self, statements: Sequence[Statement]) -> Outcome:
-        self._connection.execute("savepoint caller")
-        outcome: Outcome
-        try:
-            outcome = [self._run(statement) for statement in statements]
-        except _TROUBLES:
-            raise
-        except Exception as error:  # noqa: BLE001 - a caller's bug must not strike the others.
-            self._connection.execute("rollback to caller")
-            outcome = _translated(error)
-        self._connection.execute("release caller")
-        return outcome
-
-    def _run(self, statement: Statement) -> list[Row]:
-        if statement.many is not None:
-            self._connection.executemany(self._queries[statement.query], statement.many)
-            return []
-        sql = self._queries[statement.query]
-        if statement.rows is None:
-            return _rows(self._connection, sql, statement.args)
-        before = self._connection.total_changes()
-        # SQLite has done all of it when it gives the first row, and with each step the thread
-        # loses the interpreter to the loop, so there is no step more than is needed.
-        rows = _some_rows(self._connection, sql, statement.args, statement.rows)
-        touched = len(rows) or self._connection.total_changes() - before
-        if touched != statement.rows:
-            raise Conflict(statement.query)
-        return rows
+        await asyncio.to_thread(self._opened.close_readers)
+        await self._writer.close()
+        await asyncio.to_thread(self._opened.close)
 
 
 class _Reader:
@@ -208,98 +148,95 @@ class _Reader:
     def look(self, query: str, args: Mapping[str, object]) -> list[Row] | None:
         """The rows; None when the file cannot be read at once: a thread waits, or says why."""
         try:
-            return _rows(self._connection, self._queries[query], args)
-        except _TROUBLES:
+            return rows_of(self._connection, self._queries[query], args)
+        except TROUBLES:
             return None
 
     def _answer(self, query: str, args: Mapping[str, object]) -> Outcome:
         try:
-            return _rows(self._connection, self._queries[query], args)
-        except _TROUBLES as error:
-            return _unavailable(error, 1)[0]
+            return rows_of(self._connection, self._queries[query], args)
+        except TROUBLES as error:
+            return unavailable(error)
         except Exception as error:  # noqa: BLE001 - a caller's bug must not end the thread.
             return error
-
-
-def _rows(connection: apsw.Connection, sql: str, args: Mapping[str, object]) -> list[Row]:
-    return connection.execute(sql, cast("Mapping[str, apsw.SQLiteValue]", args)).fetchall()
-
-
-def _some_rows(
-    connection: apsw.Connection, sql: str, args: Mapping[str, object], count: int
-) -> list[Row]:
-    cursor = connection.execute(sql, cast("Mapping[str, apsw.SQLiteValue]", args))
-    return list(islice(cursor, max(1, count)))
-
-
-def _translated(error: Exception) -> Exception:
-    """A unique violation in our words; anything else is a bug and stays what it is."""
-    what, _, columns = str(error).partition(": ")  # "UNIQUE constraint failed: jobs.thread_id"
-    if isinstance(error, apsw.ConstraintError) and what.startswith("UNIQUE"):
-        return Conflict(_UNIQUE.get(columns.partition(",")[0], "exists"))
-    return error
-
-
-def _unavailable(error: Exception, count: int) -> list[Outcome]:
-    structlog.get_logger("store").error("store_unavailable", error=str(error), callers=count)
-    return [Unavailable(f"The database file cannot be used: {error}") for _ in range(count)]
 
 
 # Opening.
 
 
-def _open(path: str, beside: bool) -> tuple[IO[str] | None, list[apsw.Connection]]:
-    """The lock and the connections of a file; one connection and no lock for memory."""
+def _open(path: str, beside: bool, is_apart: bool) -> _Opened:
     if path in ("", ":memory:"):
-        connection = _connect(":memory:")
+        connection = connect(":memory:")
         _migrate(connection)
-        return None, [connection]
+        return _Opened(None, [], connection)
     file = Path(path)
     file.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        lock: IO[str] | None = _lock(file)
-    except AlreadyRunning:
-        if not beside:
-            raise
-        lock = None  # SQLite's own locks keep two writers apart for the moment that this takes.
+    lock = _lock(file, beside)
     _warn_when_full(file)
-    writer = _connect(path)
+    with ExitStack() as undo:
+        if lock is not None:
+            undo.enter_context(lock)
+        opened = _with_writer(path, lock, undo) if lock and is_apart else _alone(path, lock)
+        undo.pop_all()
+    return opened
+
+
+def _alone(path: str, lock: IO[str] | None) -> _Opened:
+    writer = connect(path)
     if lock is not None:
         _migrate(writer)
-    readers = [_connect(path) for _ in range(1 + limits.READERS)]
+    return _Opened(lock, _readers(path), writer)
+
+
+def _with_writer(path: str, lock: IO[str], undo: ExitStack) -> _Opened:
+    started = apart.start(_WRITER, path, lock)
+    undo.callback(started.kill)
+    migrator = connect(path)
+    _migrate(migrator)
+    readers = _readers(path)
+    migrator.close()
+    return _Opened(lock, readers, None, started)
+
+
+def _readers(path: str) -> list[apsw.Connection]:
+    readers = [connect(path) for _ in range(1 + limits.READERS)]
     for reader in readers:
         reader.execute("pragma query_only = on")
     readers[0].set_busy_timeout(0)  # The loop waits for nobody.
-    return lock, [writer, *readers]
+    return readers
 
 
-def _connect(path: str) -> apsw.Connection:
-    connection = apsw.Connection(path, statementcachesize=limits.STATEMENT_CACHE)
-    connection.set_busy_timeout(limits.BUSY_TIMEOUT_MS)
-    # A plan must not depend on the arguments: SQLite prepared many statements anew for each call,
-    # half of a list's time, and read all files of a project to find one by its id.
-    connection.config(apsw.SQLITE_DBCONFIG_ENABLE_QPSG, 1)
-    connection.execute(_PRAGMAS).fetchall()
-    return connection
-
-
-def _lock(file: Path) -> IO[str]:
-    """The lock file, held until it is closed or the process ends, however it ends."""
+def _lock(file: Path, beside: bool) -> IO[str] | None:
+    """The lock file, held until it is closed or the process ends, however it ends; so does the
+    writer of a killed server, which may need a moment. None beside a server: SQLite's own locks
+    keep two writers apart for the moment that this takes."""
     lock = file.with_name(f"{file.name}.lock").open("a+", encoding="utf-8")
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        lock.seek(0)
-        holder = lock.read().strip() or "unknown"
-        lock.close()
-        raise AlreadyRunning(
-            f"The database {file} is in use by another server process (pid {holder}). "
-            "Stop that one first, or choose another data folder."
-        ) from None
+    give_up_at = time.monotonic() + limits.LOCK_WAIT_S
+    while not _is_locked(lock):
+        if beside:
+            lock.close()
+            return None
+        if time.monotonic() >= give_up_at:
+            lock.seek(0)
+            holder = lock.read().strip() or "unknown"
+            lock.close()
+            raise AlreadyRunning(
+                f"The database {file} is in use by another server process (pid {holder}). "
+                "Stop that one first, or choose another data folder."
+            )
+        time.sleep(limits.LOCK_LOOK_S)
     lock.truncate(0)
     lock.write(str(os.getpid()))
     lock.flush()
     return lock
+
+
+def _is_locked(lock: IO[str]) -> bool:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _warn_when_full(file: Path) -> None:

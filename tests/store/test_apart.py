@@ -1,0 +1,112 @@
+"""What only a writer in a process of its own promises: it ends with its server, and not before."""
+
+import asyncio
+import fcntl
+import os
+import signal
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.conformance.shapes import PROJECT, thread
+from understudy.store import Conflict, Unavailable, changes, open_database
+from understudy.store.store import Store
+
+
+@pytest.fixture
+async def store(tmp_path: Path) -> AsyncIterator[Store]:
+    """A store on a file, whose writer is apart and at work."""
+    store = Store(await open_database(f"sqlite:///{tmp_path}/understudy.db", apart=True))
+    await store.commit(thread("thread_1"))
+    yield store
+    await store.close()
+
+
+def writer() -> psutil.Process:
+    """The writer that this process has."""
+    [found] = [one for one in psutil.Process().children() if "sqlite_writer" in one.cmdline()[2]]
+    return found
+
+
+async def test_signals_to_all_processes_are_the_servers(store: Store) -> None:
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        writer().send_signal(number)
+    await store.commit(thread("thread_2"))
+    assert os.getpgid(writer().pid) == writer().pid, "Ctrl-C reaches a terminal's own group"
+
+
+async def test_close_answers_what_was_asked_and_ends_the_writer(tmp_path: Path) -> None:
+    path = tmp_path / "understudy.db"
+    store = Store(await open_database(f"sqlite:///{path}", apart=True))
+    asked = [asyncio.ensure_future(store.commit(thread(f"thread_{n}"))) for n in range(50)]
+    await asyncio.sleep(0)
+    process = writer()
+    await store.close()
+    assert len(await asyncio.gather(*asked)) == 50
+    assert not process.is_running()
+    assert not path.with_name("understudy.db-wal").exists(), "it was folded in"
+    with pytest.raises(Unavailable):
+        await store.commit(thread("thread_50"))
+
+
+async def test_a_writer_that_is_killed_is_fatal_and_leaves_nobody_waiting(tmp_path: Path) -> None:
+    reasons: list[str] = []
+    url = f"sqlite:///{tmp_path}/understudy.db"
+    store = Store(await open_database(url, apart=True, on_fatal=reasons.append))
+    await store.commit(thread("thread_0"))
+    writer().suspend()
+    asked = [asyncio.ensure_future(store.commit(thread(f"thread_{n}"))) for n in range(1, 5)]
+    await asyncio.sleep(0.05)
+    writer().kill()
+    outcomes = await asyncio.gather(*asked, return_exceptions=True)
+    assert [type(outcome) for outcome in outcomes] == [Unavailable] * 4
+    with pytest.raises(Unavailable, match="writer died"):
+        await store.commit(thread("thread_5"))
+    await store.close()
+    assert reasons == ["The store's writer died."]
+
+
+async def test_a_caller_that_went_away_keeps_nobody_from_answers(store: Store) -> None:
+    gone = asyncio.ensure_future(store.commit(thread("thread_2")))
+    await asyncio.sleep(0)
+    gone.cancel()
+    await store.commit(thread("thread_3"))
+    assert await store.get("thread", PROJECT, "thread_3") is not None
+
+
+async def test_a_commit_of_any_size_goes_through(store: Store) -> None:
+    body = b'{"text": "%b"}' % (b"x" * 20_000_000)
+    big = changes.insert_object(
+        "thread", id="thread_2", project=PROJECT, parent=None, created_at=1.0, body=body
+    )
+    await asyncio.gather(store.commit(big), store.commit(thread("thread_3")))
+    found = await store.get("thread", PROJECT, "thread_2")
+    assert found is not None
+    assert found.body == body
+
+
+async def test_a_refusal_names_its_guard(store: Store) -> None:
+    with pytest.raises(Conflict) as refused:
+        await store.commit(thread("thread_1"))
+    assert refused.value.what == "exists"
+
+
+async def test_a_start_waits_for_the_writer_of_a_server_that_was_killed(tmp_path: Path) -> None:
+    lock = (tmp_path / "understudy.db.lock").open("a+")
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    asyncio.get_running_loop().call_later(0.3, lock.close)
+    began = time.monotonic()
+    store = Store(await open_database(f"sqlite:///{tmp_path}/understudy.db", apart=True))
+    assert time.monotonic() - began >= 0.25
+    await store.close()
+
+
+async def test_a_file_that_cannot_be_opened_leaves_no_writer(tmp_path: Path) -> None:
+    path = tmp_path / "understudy.db"
+    path.write_bytes(b"no database at all " * 1000)
+    with pytest.raises(Exception, match="not a database"):
+        await open_database(f"sqlite:///{path}", apart=True)
+    assert psutil.Process().children() == []
