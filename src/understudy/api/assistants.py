@@ -49,8 +49,7 @@ async def create_assistant(call: Call, body: CreateAssistant) -> Assistant:
 @operation("GET", "/assistants", tag=TAG, beta=True)
 async def list_assistants(call: Call, page: ListQuery) -> ListOf[Assistant]:
     """List assistants, newest first."""
-    found = await objects.page(call, "assistant", Assistant, page)
-    return replace(found, data=await file_ids.without_gone(call, found.data))
+    return await objects.shown_page(call, "assistant", Assistant, page, amend=file_ids.without_gone)
 
 
 @operation("GET", "/assistants/{assistant_id}", tag=TAG, beta=True)

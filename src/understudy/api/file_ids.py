@@ -1,6 +1,5 @@
 """The files that other objects name: which are fit, and which are gone and so not shown."""
 
-from collections.abc import Sequence
 from typing import TypeVar
 
 from msgspec.structs import replace
@@ -27,12 +26,13 @@ def check_image(filename: str, purpose: str) -> None:
         raise not_for_images(purpose)
 
 
-async def without_gone(call: Call, objects: Sequence[T]) -> list[T]:
+async def without_gone(call: Call, objects: list[T]) -> list[T]:
     """Assistants or threads without the files that were deleted since: a file does not know who
     names it, so each reader looks."""
-    named = list(dict.fromkeys(id for one in objects for id in _file_ids(one.tool_resources)))
+    holders = [one for one in objects if one.tool_resources.code_interpreter]
+    named = list(dict.fromkeys(id for one in holders for id in _file_ids(one.tool_resources)))
     if not named:
-        return list(objects)
+        return objects
     records = await files.present(call.app, call.project, named)
     there = {record.id for record in records}
     return [_without(one, there) for one in objects]

@@ -140,7 +140,7 @@ async def list_messages(
 ) -> ListOf[Message]:
     """List the messages of a thread, newest first; with `run_id` only those the run made."""
     await objects.require(call, "thread", thread_id)
-    return await objects.page(
+    return await objects.shown_page(
         call, "message", Message, page, parent=thread_id, run_id=run_id or None
     )
 

@@ -1,9 +1,9 @@
 """What all nouns do alike: load, list, insert, change and delete objects."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from functools import cache, lru_cache
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import msgspec
 from msgspec import UNSET, UnsetType
@@ -52,16 +52,33 @@ def _decoder(type: Any) -> msgspec.json.Decoder[Any]:
 
 
 def decode_record(record: Record, type: type[W]) -> W:
-    """A stored object. Small ones are remembered by their JSON: pages and runs read the same
-    objects again and again, and decoding was a fifth of a list's time."""
+    """A stored object."""
     is_small = len(record.body) <= limits.DECODED_BYTES
-    object: W = _remembered(type, record.body) if is_small else _decoder(type).decode(record.body)
+    body = record.body
+    object: W = _remembered(type, body).object if is_small else _decoder(type).decode(body)
     return object
 
 
-@lru_cache(limits.DECODED_OBJECTS)
-def _remembered(type: Any, body: bytes) -> Any:  # Any: the caller's own type.
-    return _decoder(type).decode(body)
+class _Known(NamedTuple):
+    """An object and the JSON that clients get."""
+
+    object: Any  # Of the caller's own type.
+    json: msgspec.Raw
+
+
+def _known(type: Any, body: bytes) -> _Known:
+    """A stored object. Small ones are remembered by what is stored: pages and runs read the same
+    objects again and again, and decoding and encoding them was a third of a list's time."""
+    return _remembered(type, body) if len(body) <= limits.DECODED_BYTES else _read(type, body)
+
+
+def _read(type: Any, body: bytes) -> _Known:
+    object = _decoder(type).decode(body)
+    # Encoded anew: what an older version stored may lack a field.
+    return _Known(object, msgspec.Raw(_encoder.encode(object)))
+
+
+_remembered = lru_cache(limits.DECODED_OBJECTS)(_read)
 
 
 async def load(
@@ -89,14 +106,49 @@ async def page(
     query: ListQuery,
     *,
     parent: str | None = None,
-    run_id: str | None = None,
     where: Mapping[str, str] | None = None,
     render: Callable[[Record], W] | None = None,
 ) -> ListOf[W]:
-    """One page of a list (SPEC section 5)."""
+    """One page of a list (SPEC section 5), to be looked at before it goes out."""
+    records, has_more = await _records(call, kind, query, parent=parent, where=where)
+    data = [render(record) if render else decode_record(record, type) for record in records]
+    return _list_of(records, data, has_more)
+
+
+async def shown_page(
+    call: Call,
+    kind: str,
+    type: type[W],
+    query: ListQuery,
+    *,
+    parent: str | None = None,
+    run_id: str | None = None,
+    amend: Callable[[Call, list[W]], Awaitable[list[W]]] | None = None,
+) -> ListOf[W]:
+    """One page of objects that go out as they are stored, in JSON; `amend` may replace some."""
+    records, has_more = await _records(call, kind, query, parent=parent, run_id=run_id)
+    known = [_known(type, record.body) for record in records]
+    if amend is None:
+        return _list_of(records, [one.json for one in known], has_more)
+    amended = await amend(call, [one.object for one in known])
+    data = [
+        one.json if one.object is left else left for one, left in zip(known, amended, strict=True)
+    ]
+    return _list_of(records, data, has_more)
+
+
+async def _records(
+    call: Call,
+    kind: str,
+    query: ListQuery,
+    *,
+    parent: str | None,
+    run_id: str | None = None,
+    where: Mapping[str, str] | None = None,
+) -> tuple[list[Record], bool]:
     _check_cursors(kind, query)
     try:
-        records, has_more = await call.app.store.list(
+        return await call.app.store.list(
             kind,
             call.project,
             parent,
@@ -109,7 +161,9 @@ async def page(
         )
     except UnknownCursor as unknown:
         raise ApiError.not_found(kind, unknown.id) from None
-    data = [render(record) if render else decode_record(record, type) for record in records]
+
+
+def _list_of(records: list[Record], data: list[Any], has_more: bool) -> ListOf[Any]:
     return ListOf(
         data=data,
         first_id=records[0].id if records else None,

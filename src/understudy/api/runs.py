@@ -129,7 +129,7 @@ async def _explain(call: Call, thread_id: str, conflict: Conflict) -> None:
 async def list_runs(call: Call, thread_id: str, page: ListQuery) -> ListOf[Run]:
     """List the runs of a thread, newest first."""
     await objects.require(call, "thread", thread_id)
-    return await objects.page(call, "run", Run, page, parent=thread_id)
+    return await objects.shown_page(call, "run", Run, page, parent=thread_id)
 
 
 @operation("GET", "/threads/{thread_id}/runs/{run_id}", tag=TAG, beta=True)

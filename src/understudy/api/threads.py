@@ -61,8 +61,7 @@ async def list_threads(call: Call, page: ListQuery) -> ListOf[Thread]:
 
     An extension: the original offered this call to its own dashboard only.
     """
-    found = await objects.page(call, "thread", Thread, page)
-    return replace(found, data=await file_ids.without_gone(call, found.data))
+    return await objects.shown_page(call, "thread", Thread, page, amend=file_ids.without_gone)
 
 
 @operation("GET", "/threads/{thread_id}", tag=TAG, beta=True)
