@@ -145,7 +145,6 @@ COUNTED_TEXTS = 1_024  # Whose tokens are remembered, of at most so many charact
 COUNTED_CHARS = 4_096  # instructions and tools that each run of an assistant counts again.
 DECODED_OBJECTS = 1_024  # Remembered, of at most so many bytes of JSON each: some 10 MB in all.
 DECODED_BYTES = 4_096
-READERS = 2
 LOOKS_IN_A_ROW = 16  # Reads by key that are done on the loop before others have their turn.
 READ_BATCH = 8  # Reads answered with one wake-up; more would make the first one wait.
 READ_QUEUE = 20_000  # Waiting readers; beyond it the store is Unavailable.

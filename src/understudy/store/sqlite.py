@@ -35,6 +35,10 @@ _Read: TypeAlias = tuple[str, Mapping[str, object]]
 # Reads of one row by a unique key: they are done on the loop.
 _BY_KEY = frozenset({"active_run", "answer", "get", "job", "key"})
 
+# Reads of one page along an index: they have a thread of their own, and wait behind no search. A
+# second thread for them only fought the first and the loop for the interpreter.
+_PAGES = frozenset({"cursor", "events", "get_many", "journal", "list_asc", "list_desc", "next_due"})
+
 _WRITER = "understudy.store.sqlite_writer"
 
 
@@ -63,8 +67,8 @@ async def open_database(
 
 @dataclass(frozen=True)
 class _Opened:
-    """A file, or memory, which has no lock and no readers. The first reader is the loop's; the
-    writer is here or apart."""
+    """A file, or memory, which has no lock and no readers. The readers are the loop's, the one for
+    pages and the one for searches; the writer is here or apart."""
 
     lock: IO[str] | None
     readers: Sequence[apsw.Connection]
@@ -96,15 +100,11 @@ class SqliteDatabase:
     ) -> None:
         self._opened = opened
         self._writer = writer
-        self._readers = Threads[_Read](
-            "readers",
-            [_Reader(connection, queries).read for connection in opened.readers[1:]],
-            batch=limits.READ_BATCH,
-            bound=limits.READ_QUEUE,
-            on_fatal=on_fatal,
-        )
+        readers = [_Reader(connection, queries) for connection in opened.readers]
+        self._by_key = readers[0] if readers else None
+        self._pages = _thread("pages", readers[1:2], on_fatal)
+        self._searches = _thread("searches", readers[2:], on_fatal)
         self._looks = 0
-        self._by_key = _Reader(opened.readers[0], queries) if opened.readers else None
         self._in_memory = not opened.readers
 
     async def fetch(self, query: str, args: Mapping[str, object]) -> list[Row]:
@@ -118,7 +118,8 @@ class SqliteDatabase:
             found = self._by_key.look(query, args) if self._by_key is not None else None
             if found is not None:
                 return found
-        rows: list[Row] = await self._readers.ask((query, args))
+        lane = self._pages if query in _PAGES else self._searches
+        rows: list[Row] = await lane.ask((query, args))
         return rows
 
     def commit(self, statements: Sequence[Statement]) -> Awaitable[list[list[Row]]]:
@@ -128,7 +129,8 @@ class SqliteDatabase:
     async def close(self) -> None:
         """Finish what was accepted, then let go of the file and its lock."""
         self._by_key = None
-        await self._readers.close()
+        await self._pages.close()
+        await self._searches.close()
         await asyncio.to_thread(self._opened.close_readers)
         await self._writer.close()
         await asyncio.to_thread(self._opened.close)
@@ -159,6 +161,16 @@ class _Reader:
             return unavailable(error)
         except Exception as error:  # noqa: BLE001 - a caller's bug must not end the thread.
             return error
+
+
+def _thread(name: str, readers: Sequence[_Reader], on_fatal: OnFatal) -> Threads[_Read]:
+    return Threads(
+        name,
+        [reader.read for reader in readers],
+        batch=limits.READ_BATCH,
+        bound=limits.READ_QUEUE,
+        on_fatal=on_fatal,
+    )
 
 
 # Opening.
@@ -199,7 +211,7 @@ def _with_writer(path: str, lock: IO[str], undo: ExitStack) -> _Opened:
 
 
 def _readers(path: str) -> list[apsw.Connection]:
-    readers = [connect(path) for _ in range(1 + limits.READERS)]
+    readers = [connect(path) for _ in range(3)]
     for reader in readers:
         reader.execute("pragma query_only = on")
     readers[0].set_busy_timeout(0)  # The loop waits for nobody.
