@@ -6,6 +6,7 @@ with its server and not before: at the END it folds the WAL into the file; when 
 without one (kill -9), what was asked for is finished and the rest left to the next start.
 """
 
+import gc
 import marshal
 import os
 import pickle
@@ -30,6 +31,7 @@ pragma checkpoint_fullfsync = on;
 pragma temp_store = memory;
 pragma cache_size = -8192;
 pragma journal_size_limit = 67108864;
+pragma wal_autocheckpoint = 4000;
 """
 
 # Unique values → what a Conflict calls them; any other one "exists".
@@ -211,6 +213,8 @@ def _answer(outcomes: list[Any]) -> bytes:
 
 def main() -> None:
     """The process: its arguments are the number of its socket and the path of the file."""
+    gc.freeze()
+    gc.set_threshold(limits.GC_OBJECTS)
     with socket.socket(fileno=int(sys.argv[1])) as server:
         try:
             is_ended = serve(server, sys.argv[2])
