@@ -29,7 +29,7 @@ fix: ## Format, and mend what the linter can.
 	.venv/bin/ruff format
 
 bench: ## Measure; the figures go to benchmarks/RESULTS.md, the plots to docs/plots.
-	@scripts/bootstrap sandbox
+	@scripts/bootstrap sandbox bench
 	$(python) -m benchmarks
 
 soak: ## Crashes, generated happenings and requests, hostile code, and mixed load, for longer.

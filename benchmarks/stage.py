@@ -7,7 +7,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -89,8 +89,19 @@ class Stage:
 
     def run(self, job: Job, server: Part) -> Run:
         """Let the client do a job against `server`, and watch everybody's CPU."""
+        return self.watched(server, lambda: self._done(job))
+
+    def watched(self, server: Part, work: Callable[[], Done]) -> Run:
+        """What work came to, and everybody's CPU meanwhile."""
         parts = (server, self.client, self.upstream)
         before = [part.cpu_s() for part in parts]
+        done = work()
+        used = [part.cpu_s() - start for part, start in zip(parts, before, strict=True)]
+        seconds = done.seconds or 1.0
+        client_s = used[1] if done.cpu_s is None else done.cpu_s
+        return Run(done, used[0], client_s / seconds, used[2] / seconds)
+
+    def _done(self, job: Job) -> Done:
         stdin, stdout = self.client.process.stdin, self.client.process.stdout
         assert stdin is not None and stdout is not None, "opened with pipes"
         stdin.write(msgspec.json.encode(job) + b"\n")
@@ -98,11 +109,7 @@ class Stage:
         line = stdout.readline()
         if not line:
             raise RuntimeError("The client process died; its reason is above.")
-        done = msgspec.json.decode(line, type=Done)
-        used = [part.cpu_s() - start for part, start in zip(parts, before, strict=True)]
-        seconds = done.seconds or 1.0
-        client_s = used[1] if done.cpu_s is None else done.cpu_s
-        return Run(done, used[0], client_s / seconds, used[2] / seconds)
+        return msgspec.json.decode(line, type=Done)
 
     def settle(self) -> None:
         """Wait until the server has nothing left to do."""
