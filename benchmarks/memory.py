@@ -59,7 +59,7 @@ def growth(fresh: Stage, streams: int, deltas: int, pause_ms: int) -> Growth:
     first = Stamped(fresh.server.port, begun(fresh, "stamps-20-10"), 1, 0.0, 20, is_ours=True)
     fresh.run(first, fresh.server)
     time.sleep(_REST_S)
-    before = memory(fresh.server)
+    before = memory(fresh.server.process.pid)
     ask = begun(fresh, f"stamps-{deltas}-{pause_ms}")
     job = Stamped(fresh.server.port, ask, streams, starts_s(streams), deltas, is_ours=True)
     with Meter(fresh.server) as meter:

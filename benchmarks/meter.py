@@ -1,4 +1,4 @@
-"""Meter: the memory of a process, watched while something else goes on."""
+"""Meter: the memory of a server with its writer, watched while something else goes on."""
 
 import threading
 from dataclasses import dataclass
@@ -18,10 +18,11 @@ class Memory:
     proportional_kb: float = 0.0
 
 
-def memory(part: Part) -> Memory:
-    """What a process has now."""
-    found = psutil.Process(part.process.pid).memory_full_info()
-    return Memory(found.rss / 1000, found.pss / 1000)
+def memory(pid: int) -> Memory:
+    """What a process has now, with the ones that it started."""
+    process = psutil.Process(pid)
+    found = [one.memory_full_info() for one in (process, *process.children(recursive=True))]
+    return Memory(sum(one.rss for one in found) / 1000, sum(one.pss for one in found) / 1000)
 
 
 class Meter:
@@ -43,7 +44,7 @@ class Meter:
 
     def _watch(self) -> None:
         while not self._end.wait(_LOOK_S):
-            seen = memory(self._part)
+            seen = memory(self._part.process.pid)
             self.most = Memory(
                 max(self.most.resident_kb, seen.resident_kb),
                 max(self.most.proportional_kb, seen.proportional_kb),

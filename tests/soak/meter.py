@@ -13,8 +13,8 @@ import psutil
 
 GROWTH = 0.05  # What the acceptance allows.
 _COLUMNS = ("rss", "pss", "private", "family", "children", "descriptors", "threads")
-# Of the server alone: there are one or two children, each ended when it was idle for a minute, and
-# replaced when it has grown (READER_RESIDENT_BYTES).
+# Of the server and its writer alone: of the children that read files there are one or two, each
+# ended when it was idle for a minute, and replaced when it has grown (READER_RESIDENT_BYTES).
 _JUDGED = ("rss", "private")
 _SOCKETS_OF_A_CHILD = 2  # uvloop's pipes are pairs of sockets.
 
@@ -24,10 +24,10 @@ class Sample:
     """One look; sizes in MiB."""
 
     at_s: float
-    rss: float  # The server's own, with the code and files that it shares with others.
+    rss: float  # The server's and its writer's, with the code and files that they share.
     pss: float  # The same with its share of those: it changes when others come and go.
     private: float  # Anonymous memory alone.
-    family: float  # The same with its children, which read files.
+    family: float  # The same with the other children, which read files.
     children: int
     descriptors: int
     threads: int
@@ -51,14 +51,14 @@ class Meter:
         """One look now."""
         process = psutil.Process(self.pid)
         children = process.children(recursive=True)
-        own = _rollup(self.pid)
-        families = [_rollup(child.pid) for child in children]
+        own = [_rollup(one.pid) for one in (process, *filter(_is_writer, children))]
+        all = [_rollup(one.pid) for one in (process, *children)]
         return Sample(
             at_s=time.monotonic() - self._started,
-            rss=own.get("Rss", 0.0),
-            pss=own.get("Pss", 0.0),
-            private=own.get("Pss_Anon", 0.0),
-            family=sum(one.get("Pss_Anon", 0.0) for one in [own, *families]),
+            rss=sum(one.get("Rss", 0.0) for one in own),
+            pss=sum(one.get("Pss", 0.0) for one in own),
+            private=sum(one.get("Pss_Anon", 0.0) for one in own),
+            family=sum(one.get("Pss_Anon", 0.0) for one in all),
             children=len(children),
             descriptors=process.num_fds(),
             threads=process.num_threads(),
@@ -88,6 +88,13 @@ def _median(samples: Sequence[Sample], column: str) -> float:
 
 def _between(samples: Sequence[Sample], start_s: float, end_s: float) -> list[Sample]:
     return [one for one in samples if start_s <= one.at_s < end_s]
+
+
+def _is_writer(process: psutil.Process) -> bool:
+    try:
+        return any(word.endswith("sqlite_writer") for word in process.cmdline())
+    except psutil.Error:
+        return False  # It has just ended.
 
 
 def _rollup(pid: int) -> dict[str, float]:
