@@ -27,7 +27,8 @@ async def store(tmp_path: Path) -> AsyncIterator[Store]:
 
 def writer() -> psutil.Process:
     """The writer that this process has."""
-    [found] = [one for one in psutil.Process().children() if "sqlite_writer" in one.cmdline()[2]]
+    children = psutil.Process().children()
+    [found] = [one for one in children if "understudy.store.sqlite_writer" in one.cmdline()]
     return found
 
 
@@ -102,6 +103,20 @@ async def test_a_start_waits_for_the_writer_of_a_server_that_was_killed(tmp_path
     store = Store(await open_database(f"sqlite:///{tmp_path}/understudy.db", apart=True))
     assert time.monotonic() - began >= 0.25
     await store.close()
+
+
+async def test_the_writer_has_no_secret_and_nothing_of_the_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "pickle.py").write_text("raise SystemExit(1)")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("UNDERSTUDY_UPSTREAM_KEY", "sk-secret")
+    store = Store(await open_database("sqlite:///here/understudy.db", apart=True))
+    await store.commit(thread("thread_1"))
+    assert "sk-secret" not in writer().environ().values()
+    assert writer().cwd() == "/"
+    await store.close()
+    assert (tmp_path / "here" / "understudy.db").exists()
 
 
 async def test_a_file_that_cannot_be_opened_leaves_no_writer(tmp_path: Path) -> None:

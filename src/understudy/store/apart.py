@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, cast
 
+import understudy
 from understudy.store import OnFatal, Statement
 from understudy.store.frames import END, Frames, framed
 from understudy.store.lane import Asked, Lane
@@ -45,14 +46,17 @@ class Started:
 def start(module: str, path: str, lock: IO[str]) -> Started:
     """Start the writer; it takes 50 ms, so this comes before what else there is to do."""
     ours, theirs = socket.socketpair()
-    command = [sys.executable, "-m", module, str(theirs.fileno()), str(Path(path).absolute())]
+    program = [sys.executable, "-P", "-s", "-m", module]
     # A signal to the whole group is for the server. A blocked one stays so in what is started.
     unblocked = signal.pthread_sigmask(signal.SIG_BLOCK, _OURS)
     try:
         process = subprocess.Popen(  # noqa: S603 (this Python, this package)
-            command,
+            [*program, str(theirs.fileno()), str(Path(path).absolute())],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,  # The server's is its own to close.
+            cwd="/",
+            # Neither the server's secrets nor the modules of the folder it was started in.
+            env={"PYTHONPATH": str(Path(understudy.__file__).parent.parent)},
             pass_fds=(theirs.fileno(), lock.fileno()),
             start_new_session=True,
         )
