@@ -123,10 +123,10 @@ async def test_the_log_forgets_the_run_and_its_readers(stage: Stage) -> None:
     run = await stage.start(words(20, every_ms=2))
     live = stage.app.log._live[run["id"]]
     tails = [asyncio.create_task(stage.frames(run)) for _ in range(5)]
-    await eventually(lambda: len(live._readers) == 5)
+    await eventually(lambda: len(live._listeners) == 5)
     tails[0].cancel()
     await asyncio.gather(*tails[1:])
-    assert live._readers == set()
+    assert live._listeners == set()
     await stage.rested(run)
     assert stage.app.log._live == {}
     assert stage.app.log._dirty == {}

@@ -6,8 +6,8 @@ starts and drains its worker with the ASGI life span.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Mapping
+from functools import partial
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -39,6 +39,7 @@ from understudy.api.transport import (
     send_content,
 )
 from understudy.blobs import BlobsUnavailable
+from understudy.engine import frames
 from understudy.engine.app import App
 from understudy.errors import ApiError
 from understudy.store import Conflict, Unavailable
@@ -123,8 +124,9 @@ class Api:
                 await self._streams.send(
                     send,
                     receive,
-                    _guarded(answer.frames, request_id),
+                    answer.frames,
                     {**outgoing, **STREAM_HEADERS, **answer.headers},
+                    partial(_error_frame, request_id),
                 )
             case Content():
                 await send_content(send, receive, answer, outgoing, without_body=is_head)
@@ -300,28 +302,9 @@ def _query(scope: Scope) -> list[tuple[str, str]]:
     return parse_qsl(raw.decode("latin-1"), keep_blank_values=True, errors="replace")
 
 
-async def _guarded(frames: AsyncIterator[bytes], request_id: str) -> AsyncIterator[bytes]:
-    """Frames; a failure after the first byte becomes the stream's error event (SPEC 9.1)."""
-    try:
-        async with _closing(frames):
-            async for frame in frames:
-                yield frame
-    except ApiError as error:
-        yield _error_frame(error)
-    except Exception:  # noqa: BLE001 (the status line is sent: the stream must say it)
-        _log.exception("stream_failed", request_id=request_id)
-        yield _error_frame(ApiError.internal(request_id))
-
-
-@asynccontextmanager
-async def _closing(frames: AsyncIterator[bytes]) -> AsyncIterator[None]:
-    """Close a generator that is left before its end; now, not when it is collected."""
-    try:
-        yield
-    finally:
-        if isinstance(frames, AsyncGenerator):
-            await frames.aclose()
-
-
-def _error_frame(error: ApiError) -> bytes:
-    return b"event: error\ndata: " + _encoder.encode(error.envelope()) + b"\n\n"
+def _error_frame(request_id: str, error: Exception) -> bytes:
+    """A failure after the first byte is the stream's error event (SPEC 9.1)."""
+    if not isinstance(error, ApiError):
+        _log.error("stream_failed", request_id=request_id, exc_info=error)
+        error = ApiError.internal(request_id)
+    return frames.error_frame(error)

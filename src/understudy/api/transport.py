@@ -217,11 +217,13 @@ class Streams:
         receive: Receive,
         frames: AsyncIterator[bytes],
         headers: Mapping[str, str],
+        told: Callable[[Exception], bytes],
     ) -> None:
-        """Send frames until they end, the client is gone, or the server drains."""
+        """Send frames until they end, the client is gone, or the server drains. What they fail with
+        is `told` in a last frame: the status line is sent."""
         start = {"type": "http.response.start", "status": 200, "headers": _raw(headers)}
         await send(start)
-        pump = asyncio.create_task(_pump(send, frames, last=DONE))
+        pump = asyncio.create_task(_pump_frames(send, frames, told))
         gone = asyncio.create_task(_until_disconnect(receive))
         self._pumps.add(pump)
         try:
@@ -253,6 +255,15 @@ async def _pump(send: Send, pieces: AsyncIterator[bytes], *, last: bytes | None 
         if is_last:
             return
     await send({"type": "http.response.body", "body": b""})
+
+
+async def _pump_frames(
+    send: Send, frames: AsyncIterator[bytes], told: Callable[[Exception], bytes]
+) -> None:
+    try:
+        await _pump(send, frames, last=DONE)
+    except Exception as error:  # noqa: BLE001 (whatever it is, the client is told)
+        await send({"type": "http.response.body", "body": told(error)})
 
 
 async def _until_disconnect(receive: Receive) -> None:

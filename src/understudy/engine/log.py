@@ -17,6 +17,7 @@ from understudy import limits
 from understudy.bell import Bell
 from understudy.engine import frames
 from understudy.engine.lease import Lease
+from understudy.engine.listener import Listener
 from understudy.errors import ApiError
 from understudy.machine.run import ACTIVE
 from understudy.store import Conflict, Statement, Unavailable, changes
@@ -43,7 +44,7 @@ class LiveLog:
         self._unsaved: list[bytes] = []
         self._unsaved_from = 1
         self._end: int | None = None  # The sequence of the event that ends streams.
-        self._readers: set[asyncio.Event] = set()
+        self._listeners: set[Listener] = set()
         self.saving = asyncio.Lock()
 
     # The driver's side.
@@ -100,19 +101,20 @@ class LiveLog:
         """Whether the event that ends streams is at or before this sequence number."""
         return self._end is not None and seq >= self._end
 
-    def reader(self) -> asyncio.Event:
-        """An event that is set at every change until `leave`."""
-        event = asyncio.Event()
-        self._readers.add(event)
-        return event
+    def listener(self) -> Listener:
+        """It hears every change until `leave`."""
+        listener = Listener()
+        self._listeners.add(listener)
+        return listener
 
-    def leave(self, reader: asyncio.Event) -> None:
+    def leave(self, listener: Listener) -> None:
         """The reader is gone."""
-        self._readers.discard(reader)
+        self._listeners.discard(listener)
+        listener.close()
 
     def _wake(self) -> None:
-        for reader in self._readers:
-            reader.set()
+        for listener in self._listeners:
+            listener.ring()
 
     def _trim(self) -> None:
         """Forget the older half; saved frames can be read from the store. Unsaved ones stay."""
@@ -286,10 +288,10 @@ class _Tail:
 
     async def follow(self, live: LiveLog) -> AsyncIterator[bytes]:
         """Live frames, everything that came meanwhile in one piece."""
-        reader = live.reader()
+        listener = live.listener()
         try:
             while live.covers(self.place):
-                reader.clear()
+                listener.clear()
                 fresh = live.since(self.place[1])
                 if fresh:
                     chunk = self._joined(live.fence, fresh)
@@ -297,10 +299,10 @@ class _Tail:
                     yield self.closed(chunk)
                 if self.is_over or (live.is_over and not live.since(self.place[1])):
                     break
-                if not reader.is_set() and not await _heard(reader):
+                if not await listener.heard():
                     yield frames.KEEP_ALIVE
         finally:
-            live.leave(reader)
+            live.leave(listener)
         if live.error is not None and not self.is_over:
             self.is_over = True
             yield frames.error_frame(live.error)
@@ -353,21 +355,3 @@ class _Tail:
             assert record is not None, "a run with events exists"
             self._run = msgspec.json.decode(record.body, type=Run)
         return frames.restored(frame, self._run)
-
-
-async def _heard(reader: asyncio.Event) -> bool:
-    """Waits for a change; False after the silence that a keep-alive fills."""
-    is_silent = False
-
-    def give_up() -> None:
-        nonlocal is_silent
-        is_silent = True
-        reader.set()
-
-    # asyncio.timeout costs more. The clock cannot tell who woke us: uvloop's timers may be early.
-    silence = asyncio.get_running_loop().call_later(limits.KEEP_ALIVE_S, give_up)
-    try:
-        await reader.wait()
-    finally:
-        silence.cancel()
-    return not is_silent

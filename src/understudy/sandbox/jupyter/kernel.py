@@ -46,6 +46,7 @@ class Request:
 
     def __init__(self, msg_id: str, hear: Callable[[Output], None] | None) -> None:
         self.msg_id = msg_id
+        self.is_heard = False  # Whether anything came on the way that outputs take.
         self._hear = hear
         self._room = limits.JUPYTER_CALL_CHARS
         self._reply: Reply | None = None
@@ -90,9 +91,10 @@ class Request:
             case Dying():
                 self.end(message)
             case Busy():
+                self.is_heard = True
                 self._begin()
             case Idle():
-                self._is_idle = True
+                self.is_heard = self._is_idle = True
                 if self._reply is not None:
                     self.end(self._reply)
             case Reply() if self._is_idle:

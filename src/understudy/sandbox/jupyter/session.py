@@ -295,8 +295,20 @@ class JupyterSession:
                     raise _Failed  # The files are gone.
                 self._folder = folder
                 self.python = python[:_WORD_CHARS]
+                await self._heard(patience_s)
                 return True
         raise _Failed
+
+    async def _heard(self, patience_s: float) -> None:
+        """Until outputs come, too. Answers go another way, and of a kernel whose last process was
+        killed while busy a Jupyter server does not wait until its outputs are subscribed: the first
+        ones were lost."""
+        async with asyncio.timeout(patience_s):
+            while True:
+                request = await self._kernel.ask(expression="0", hear=lambda _: None)
+                await request.ended(limits.CODE_WATCH_S)
+                if request.is_heard:
+                    return
 
     def _let_go(self) -> None:
         """Nobody wants the rest of a file."""
