@@ -1,11 +1,13 @@
 """Listener: what a tail of a live log waits on, tens of thousands of times a second in all.
 
-An asyncio.Event and a timer for each wait would do, and cost a quarter of a delta's way.
+An asyncio.Event and a timer for each wait would do the same, and take longer.
 """
 
 import asyncio
 
 from understudy import limits
+
+_LEAST_S = 0.001  # uvloop counts whole milliseconds.
 
 
 class Listener:
@@ -58,6 +60,3 @@ class Listener:
                 self._waiter.set_result(False)
         wait_s = max(self._heard_at + limits.KEEP_ALIVE_S - now, _LEAST_S)
         self._timer = self._loop.call_later(wait_s, self._look)
-
-
-_LEAST_S = 0.001

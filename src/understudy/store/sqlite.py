@@ -4,10 +4,10 @@ Every commit of the process goes through one writer. It packs the callers that w
 transaction, so that they share one sync to disk. When one of them is refused, the transaction is
 undone and done again with a savepoint for each caller, so that a refusal undoes only its own
 changes. Nobody is answered before the sync. The writer is a thread, or, for a server, a process
-(apart.py). Readers have connections of their own and see what was
-committed (WAL). A read by a unique key looks at a handful of pages, in less time than a change of
-thread takes, so it is done on the loop. A database in memory has one connection, so there a read
-travels with the writes. The file belongs to one server, held by a lock file beside it.
+(apart.py). Readers have connections of their own and see what was committed (WAL). A read by a
+unique key looks at a handful of pages, in less time than a change of thread takes, so it is done on
+the loop. A database in memory has one connection, so there a read travels with the writes. The file
+belongs to one server, held by a lock file beside it.
 """
 
 import asyncio

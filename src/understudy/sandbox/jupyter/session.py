@@ -306,9 +306,11 @@ class JupyterSession:
         async with asyncio.timeout(patience_s):
             while True:
                 request = await self._kernel.ask(expression="0", hear=lambda _: None)
-                await request.ended(limits.CODE_WATCH_S)
+                ending = await request.ended(limits.CODE_WATCH_S)
                 if request.is_heard:
                     return
+                if ending is not None and not isinstance(ending, Reply):
+                    raise _Failed
 
     def _let_go(self) -> None:
         """Nobody wants the rest of a file."""
