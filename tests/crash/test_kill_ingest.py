@@ -107,9 +107,12 @@ class Theatre:
         await asyncio.to_thread(self.server.kill)
         self.kills += 1
         await self.client.lose()
+        self.amid_files += self._is_amid_file()
+
+    def _is_amid_file(self) -> bool:
+        """Whether a file is in the index in part."""
         with closing(reading(self.record)) as record:
-            half_done = list(record.execute("select parts from documents where state = 'building'"))
-        self.amid_files += bool(half_done)
+            return bool(list(record.execute("select 1 from documents where state = 'building'")))
 
     async def upload(self, files: list[Sent]) -> None:
         """Send files while nobody kills the server."""
@@ -137,12 +140,21 @@ class Theatre:
         while await self._waiting(store):
             assert time.monotonic() < give_up_at, self.why(store)
             if self.kills < KILLS:
-                await asyncio.sleep(self.rng.uniform(0.0, _LIFE_S))
+                await self._live()
                 await self.kill()
                 await self.start()
             else:
                 await asyncio.sleep(0.1)
         return store
+
+    async def _live(self) -> None:
+        """Until the next kill: a random time, and until one has met a file, that long or until a
+        file is half done."""
+        die_at = time.monotonic() + self.rng.uniform(0.0, _LIFE_S)
+        if not self.amid_files:
+            die_at += _LIFE_S
+        while time.monotonic() < die_at and (self.amid_files or not self._is_amid_file()):
+            await asyncio.sleep(0.01)
 
     async def _waiting(self, store: str) -> int:
         found = await self.client.get(f"/vector_stores/{store}")

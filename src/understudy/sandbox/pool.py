@@ -50,6 +50,9 @@ class PooledSession(Session, Protocol):
     def is_busy(self) -> bool:
         """Whether somebody uses it."""
 
+    def hang_up(self) -> None:
+        """Begin to end it: it is lost from now on."""
+
 
 Make = Callable[[asyncio.Semaphore], Awaitable[PooledSession]]
 
@@ -174,7 +177,8 @@ class Pool:
             self._end(self._by_key.pop((unused or others)[0]))
 
     def _end(self, session: PooledSession) -> None:
-        """End a session behind everybody's back."""
+        """End a session behind everybody's back; who still holds it hears at once that it is lost."""
+        session.hang_up()
         ending = asyncio.create_task(session.close())
         self._ending.add(ending)
         ending.add_done_callback(self._ending.discard)
