@@ -1,13 +1,14 @@
 """Connection: HTTP/1.1 as uvicorn speaks it, with a bounded head and few writes."""
 
 import asyncio
+from functools import partial
 from typing import Any, cast
 
 import httptools
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from understudy import limits
-from understudy.api.transport import BODY_IS_WHOLE
+from understudy.api.transport import BODY_IS_WHOLE, PUSH
 
 
 class Connection(HttpToolsProtocol):
@@ -50,7 +51,8 @@ class Connection(HttpToolsProtocol):
         """What comes next is another head."""
         self._head_bytes = 0
         if not self.parser.should_upgrade():
-            self.scope["extensions"] = {BODY_IS_WHOLE: {}}
+            extensions: dict[str, Any] = {BODY_IS_WHOLE: {}, PUSH: partial(_pushed, self.cycle)}
+            self.scope["extensions"] = extensions
             super().on_message_complete()
 
     def _decline(self, rest: bytes) -> None:
@@ -66,6 +68,16 @@ class Connection(HttpToolsProtocol):
     def _refuse(self, reason: str) -> None:
         self.logger.warning(reason)
         self.send_400_response(reason)
+
+
+def _pushed(answer: RequestResponseCycle, piece: bytes) -> bool:
+    """Send a piece of an answer that has begun, as its `send` would, if that would not wait."""
+    if answer.flow.write_paused or answer.disconnected or not answer.chunked_encoding:
+        return False
+    if answer.response_complete or answer.transport.is_closing():
+        return False
+    answer.transport.write(b"%x\r\n%b\r\n" % (len(piece), piece))
+    return True
 
 
 class Gathering:

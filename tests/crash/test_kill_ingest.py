@@ -153,7 +153,9 @@ class Theatre:
         die_at = time.monotonic() + self.rng.uniform(0.0, _LIFE_S)
         if not self.amid_files:
             die_at += _LIFE_S
-        while time.monotonic() < die_at and (self.amid_files or not self._is_amid_file()):
+        while (  # noqa: ASYNC110 (what another process does is no event)
+            time.monotonic() < die_at and (self.amid_files or not self._is_amid_file())
+        ):
             await asyncio.sleep(0.01)
 
     async def _waiting(self, store: str) -> int:

@@ -155,7 +155,7 @@ class Stage:
         """The run's events as a tail gives them."""
         project = "default"
         tail = self.app.log.tail(project, run["id"], after, with_ids=True, goes_on=True)
-        return b"".join([frame async for frame in tail])
+        return b"".join([frame async for frame in tail.frames()])
 
     async def answer(self, run: Json, **more: Any) -> Json:
         """Submit an output for every call that the run asks for."""

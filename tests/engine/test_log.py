@@ -20,7 +20,8 @@ def words(count: int, every_ms: float = 1) -> Json:
 async def slowly(stage: Stage, run: Json, pause_s: float, after: tuple[int, int] = (0, 0)) -> bytes:
     """What a reader gets that takes its time between two pieces."""
     pieces = []
-    async for piece in stage.app.log.tail("default", run["id"], after, with_ids=True, goes_on=True):
+    tail = stage.app.log.tail("default", run["id"], after, with_ids=True, goes_on=True)
+    async for piece in tail.frames():
         pieces.append(piece)
         await asyncio.sleep(pause_s)
     return b"".join(pieces)

@@ -24,6 +24,7 @@ from understudy.api.operation import OPERATIONS, Call, Operation
 from understudy.api.routes import Routes, Target, target_of
 from understudy.api.stream import Stream
 from understudy.api.transport import (
+    PUSH,
     STREAM_HEADERS,
     Answer,
     Content,
@@ -121,6 +122,7 @@ class Api:
         is_head = scope["method"] == "HEAD"
         match answer:
             case Stream():
+                answer.tail.push = (scope.get("extensions") or {}).get(PUSH)
                 await self._streams.send(
                     send,
                     receive,

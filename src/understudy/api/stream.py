@@ -1,10 +1,12 @@
 """Server-sent events: what an operation returns when it answers with a stream."""
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from understudy.engine import frames, stop
+from understudy.engine.tail import Tail
 from understudy.errors import ApiError
 
 if TYPE_CHECKING:
@@ -16,9 +18,10 @@ CANCEL_HEADER = "x-cancel-on-disconnect"
 
 @dataclass(frozen=True)
 class Stream:
-    """Encoded frames, and headers beside the usual ones of a stream."""
+    """Encoded frames, where they come from, and headers beside the usual ones of a stream."""
 
-    frames: AsyncIterator[bytes]
+    frames: AsyncGenerator[bytes]
+    tail: Tail
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -34,18 +37,17 @@ def run_stream(
     with_ids = is_replay or call.headers.get(EVENT_IDS_HEADER) == "1"
     cancels = call.headers.get(CANCEL_HEADER, "").lower() == "true"
     tail = call.app.log.tail(call.project, run_id, after, with_ids=with_ids, goes_on=is_replay)
-    return Stream(_cancelling(call, run_id, tail) if cancels else tail)
+    return Stream(_cancelling(call, run_id, tail) if cancels else tail.frames(), tail)
 
 
-async def _cancelling(
-    call: "Call", run_id: str, tail: AsyncIterator[bytes]
-) -> AsyncIterator[bytes]:
+async def _cancelling(call: "Call", run_id: str, tail: Tail) -> AsyncGenerator[bytes]:
     """The same; a client that goes away before the end takes the run with it."""
     is_whole = False
     try:
-        async for chunk in tail:
-            is_whole = chunk.endswith(frames.DONE)
-            yield chunk
+        async with aclosing(tail.frames()) as chunks:
+            async for chunk in chunks:
+                is_whole = chunk.endswith(frames.DONE)
+                yield chunk
         is_whole = True
     finally:
         if not is_whole:

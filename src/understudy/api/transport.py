@@ -34,6 +34,10 @@ STREAM_HEADERS = {
 # Among the ASGI extensions of a request whose body has arrived: reading it needs no limit of time.
 # A server that does not say so is right, too.
 BODY_IS_WHOLE = "understudy.body_is_whole"
+# Among them, too: a function that sends a piece of a begun body at once, outside of `send`. Not
+# while the client is slow or gone: then it returns False. No server has to have it. (An empty piece
+# would be the body's end.)
+PUSH = "understudy.push"
 
 
 class Disconnected(Exception):
@@ -215,7 +219,7 @@ class Streams:
         self,
         send: Send,
         receive: Receive,
-        frames: AsyncIterator[bytes],
+        frames: AsyncGenerator[bytes],
         headers: Mapping[str, str],
         told: Callable[[Exception], bytes],
     ) -> None:
@@ -234,8 +238,7 @@ class Streams:
             pump.cancel()
             gone.cancel()
             await asyncio.wait({pump, gone})
-            if isinstance(frames, AsyncGenerator):
-                await frames.aclose()
+            await frames.aclose()
         if pump.cancelled() and not is_cut:
             await send({"type": "http.response.body", "body": b""})  # The drain ended it.
         elif not pump.cancelled():

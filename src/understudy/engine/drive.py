@@ -19,7 +19,7 @@ from understudy.engine import call, file_search, files, frames, history, record,
 from understudy.engine.answer import Answer, ToolOff
 from understudy.engine.app import App
 from understudy.engine.lease import Interrupted, Lease, Uncut
-from understudy.engine.log import LiveLog
+from understudy.engine.live_log import LiveLog
 from understudy.engine.sandbox_files import Mount
 from understudy.engine.tools import TOOLS
 from understudy.errors import ApiError

@@ -4,6 +4,7 @@ An asyncio.Event and a timer for each wait would do the same, and take longer.
 """
 
 import asyncio
+from collections.abc import Callable
 
 from understudy import limits
 
@@ -12,11 +13,13 @@ _LEAST_S = 0.001  # uvloop counts whole milliseconds.
 
 class Listener:
     """Hears each change, and each silence that a keep-alive fills; one timer, moved when it rings
-    too early."""
+    too early. While somebody waits, `take` may deal with a change in place: it returns True, and
+    they wait on."""
 
-    __slots__ = ("_heard_at", "_is_rung", "_loop", "_timer", "_waiter")
+    __slots__ = ("_heard_at", "_is_rung", "_loop", "_take", "_timer", "_waiter")
 
-    def __init__(self) -> None:
+    def __init__(self, take: Callable[[], bool] = lambda: False) -> None:
+        self._take = take
         self._loop = asyncio.get_running_loop()
         self._is_rung = False
         self._waiter: asyncio.Future[bool] | None = None
@@ -25,8 +28,12 @@ class Listener:
 
     def ring(self) -> None:
         """Something has changed."""
-        self._is_rung = True
-        if self._waiter is not None and not self._waiter.done():
+        if self._waiter is None or self._waiter.done():
+            self._is_rung = True
+        elif self._take():
+            self._heard_at = self._loop.time()
+        else:
+            self._is_rung = True
             self._waiter.set_result(True)
 
     def clear(self) -> None:

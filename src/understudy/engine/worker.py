@@ -19,7 +19,7 @@ from understudy.engine.drive import Start, drive
 from understudy.engine.files import clean_upload, delete_blob, expire_file
 from understudy.engine.ingest import clean_up, ingest
 from understudy.engine.lease import Lease, Reason
-from understudy.engine.log import LiveLog
+from understudy.engine.live_log import LiveLog
 from understudy.engine.record import Versions
 from understudy.machine.happenings import State
 from understudy.store import Unavailable, changes

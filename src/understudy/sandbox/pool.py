@@ -177,7 +177,7 @@ class Pool:
             self._end(self._by_key.pop((unused or others)[0]))
 
     def _end(self, session: PooledSession) -> None:
-        """End a session behind everybody's back; who still holds it hears at once that it is lost."""
+        """End a session behind everybody's back; for who still holds it, it is lost from now on."""
         session.hang_up()
         ending = asyncio.create_task(session.close())
         self._ending.add(ending)

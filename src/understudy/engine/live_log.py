@@ -1,0 +1,111 @@
+"""LiveLog: one run's frames in this process while it is driven.
+
+A slow client costs no queue: what it missed is still in the list, or, once the list was trimmed, in
+the store.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+from understudy import limits
+from understudy.engine.listener import Listener
+from understudy.errors import ApiError
+
+Place = tuple[int, int]  # (fence, sequence)
+
+
+class LiveLog:
+    """The frames of one run under one fence, from `first_seq` on."""
+
+    def __init__(self, run_id: str, fence: int) -> None:
+        self.run_id = run_id
+        self.fence = fence
+        self.is_over = False
+        self.error: ApiError | None = None
+        self.next_seq = 1
+        self._frames: list[bytes] = []
+        self._first = 1  # The sequence of _frames[0].
+        self._bytes = 0
+        self._unsaved: list[bytes] = []
+        self._unsaved_from = 1
+        self._end: int | None = None  # The sequence of the event that ends streams.
+        self._listeners: set[Listener] = set()
+        self.saving = asyncio.Lock()
+
+    # The driver's side.
+
+    def show(self, shown: Sequence[bytes], *, ends: bool = False) -> None:
+        """Clients see these frames now."""
+        self._frames.extend(shown)
+        self.next_seq += len(shown)
+        self._bytes += sum(map(len, shown))
+        if ends:
+            self._end = self.next_seq - 1
+        self._wake()  # Who waits takes them before they can be trimmed.
+        if self._bytes > limits.LIVE_LOG_BYTES:
+            self._trim()
+
+    def show_deltas(self, shown: Sequence[bytes]) -> None:
+        """Clients see these deltas now; the next save persists them."""
+        if not self._unsaved:
+            self._unsaved_from = self.next_seq
+        self._unsaved.extend(shown)
+        self.show(shown)
+
+    @contextmanager
+    def unsaved(self) -> Iterator[tuple[int, list[bytes]]]:
+        """The deltas that no commit holds yet, and the sequence of the first, for a commit
+        inside the block. When that fails they are unsaved again: the next one takes them."""
+        first, taken = self._unsaved_from, self._unsaved
+        self._unsaved = []
+        try:
+            yield first, taken
+        except BaseException:
+            if taken:
+                self._unsaved[:0] = taken
+                self._unsaved_from = first
+            raise
+
+    def close(self, error: ApiError | None = None) -> None:
+        """No more frames come from here; with an error, tails end with it."""
+        self.is_over = True
+        self.error = error
+        self._wake()
+
+    # The readers' side.
+
+    def covers(self, place: Place) -> bool:
+        """Whether everything after this place is, or will be, here."""
+        return place[0] == self.fence and place[1] >= self._first - 1
+
+    def since(self, seq: int) -> list[bytes]:
+        """The frames after a sequence number, as far as they came."""
+        return self._frames[seq - self._first + 1 :]
+
+    def has_ended(self, seq: int) -> bool:
+        """Whether the event that ends streams is at or before this sequence number."""
+        return self._end is not None and seq >= self._end
+
+    def listener(self, take: Callable[[], bool]) -> Listener:
+        """It hears every change until `leave`; `take` as in Listener."""
+        listener = Listener(take)
+        self._listeners.add(listener)
+        return listener
+
+    def leave(self, listener: Listener) -> None:
+        """The reader is gone."""
+        self._listeners.discard(listener)
+        listener.close()
+
+    def _wake(self) -> None:
+        for listener in self._listeners:
+            listener.ring()
+
+    def _trim(self) -> None:
+        """Forget the older half; saved frames can be read from the store. Unsaved ones stay."""
+        saved = len(self._frames) - len(self._unsaved)
+        drop = min(saved, len(self._frames) // 2)
+        self._bytes -= sum(map(len, self._frames[:drop]))
+        del self._frames[:drop]
+        self._first += drop
