@@ -16,7 +16,7 @@ from understudy.machine import citations, code_output, file_search, toolbox
 from understudy.machine.annotations import Annotations
 from understudy.machine.begin import begin
 from understudy.machine.citations import Citations
-from understudy.machine.deltas import Turn
+from understudy.machine.deltas import Said, Turn
 from understudy.machine.file_paths import FilePaths
 from understudy.machine.happenings import (
     BudgetExhausted,
@@ -237,11 +237,12 @@ class Play:
         self.hear(deltas)
         self.end_turn(finish, usage)
 
-    def _say(self, said: list[Happening | Event]) -> None:
+    def _say(self, said: list[Said]) -> None:
         for one in said:
             if isinstance(one, Happening):
                 self.happen(one)
             else:
+                assert isinstance(one, Event), "chunks are fed one by one"
                 self.events.append(one)
 
     def tool(self, result: "Result | None" = None, *, works: bool = True) -> None:

@@ -4,13 +4,16 @@ from typing import Any
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tests.machine.play import ALL_TOOLS, FUNCTIONS, NOW, Play, chunk
 from understudy import limits
+from understudy.engine import frames
 from understudy.machine.annotations import Annotations
 from understudy.machine.calls import TooMuch
 from understudy.machine.citations import Citations
-from understudy.machine.deltas import Said, Turn
+from understudy.machine.deltas import Pieces, Said, Turn
 from understudy.machine.happenings import CallsBegan, ModelSpoke, TextBegan, TextEnded
 from understudy.machine.message import text_content
 from understudy.wire.chat import (
@@ -163,6 +166,55 @@ def test_invalid_arguments_pass_through_unchanged() -> None:
     assert made([call("get_weather", '{"city": Oslo', id="a", index=0)]) == [
         ("get_weather", '{"city": Oslo')
     ]
+
+
+SPOKEN = [
+    chunk(ChunkDelta(content="")),
+    text("Let"),
+    text(" me"),
+    text(" look"),
+    chunk(ChunkDelta(refusal="no")),
+    text(" up"),
+    ChatChunk(usage=ChatUsage(prompt_tokens=1, completion_tokens=2)),
+    text("."),
+    text("!"),
+    call("get_weather", "{}", id="a", index=0),
+    text("late"),
+    chunk(finish="stop"),
+]
+
+
+@given(st.lists(st.sampled_from(SPOKEN)), st.lists(st.integers(1, 9)))
+def test_what_comes_together_says_what_it_says_alone(
+    chunks: list[ChatChunk], sizes: list[int]
+) -> None:
+    alone, together = turn(), turn()
+    one_by_one = [said for item in chunks for said in alone.feed(item, NOW)]
+    said: list[Said] = []
+    for size in [*sizes, len(chunks) + 1]:
+        said += together.hear(chunks[:size], NOW)
+        chunks = chunks[size:]
+    assert bytes_of(said) == bytes_of(one_by_one)
+    assert together.finish(NOW) == alone.finish(NOW)
+    assert together.spoke(NOW, "step_spare") == alone.spoke(NOW, "step_spare")
+
+
+def bytes_of(said: list[Said]) -> list[object]:
+    """What clients see of it; happenings as they are."""
+    seen: list[object] = []
+    for one in said:
+        if isinstance(one, Pieces):
+            seen += frames.pieces(one)
+        else:
+            seen.append(frames.frame(one) if isinstance(one, Event) else one)
+    return seen
+
+
+def test_texts_that_come_together_are_one_thing_to_say() -> None:
+    one = turn()
+    said = list(one.hear([text("a"), text("b"), text("c"), chunk(finish="stop")], NOW))
+    assert shown(list(said)) == ["TextBegan", "thread.message.delta", "Pieces"]
+    assert isinstance(said[-1], Pieces) and said[-1].texts == ["b", "c"]
 
 
 # What streams live.
@@ -411,6 +463,12 @@ def test_a_turn_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "MODEL_OUTPUT_CHARS", 10)
     with pytest.raises(TooMuch, match="characters"):
         result([text("12345678901")])
+    one, said = turn(), list[Said]()
+    with pytest.raises(TooMuch, match="characters"):
+        for this in one.hear([text("1234"), text("56"), text("78"), text("90a"), text("b")], NOW):
+            said.append(this)
+    assert shown(list(said)) == ["TextBegan", "thread.message.delta", "Pieces"]
+    assert isinstance(said[-1], Pieces) and said[-1].texts == ["56", "78"]
     monkeypatch.setattr(limits, "MODEL_CALLS", 1)
     with pytest.raises(TooMuch, match="tool calls"):
         result([call("get_weather", id="a"), call("get_time", id="b")])

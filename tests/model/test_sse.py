@@ -63,6 +63,20 @@ def test_any_cuts_change_nothing(cuts: list[int]) -> None:
     assert parse(pieces) == EVENTS
 
 
+@given(st.lists(st.integers(0, len(BODY)), max_size=12))
+def test_line_feeds_alone_do_too(cuts: list[int]) -> None:
+    body = BODY.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+    edges = [0, *sorted(cuts), len(BODY)]
+    assert parse([body[start:end] for start, end in itertools.pairwise(edges)]) == EVENTS
+
+
+@given(st.lists(st.sampled_from([b"data: {", b"data:", b"}", b"\n", b"\n\n", b"[DONE]", b"x"])))
+def test_a_line_at_a_time_is_the_same(pieces: list[bytes]) -> None:
+    """Events that come together have a shorter way."""
+    body = b"".join(pieces)
+    assert parse([body]) == parse(body.splitlines(keepends=True))
+
+
 @given(st.lists(st.binary(max_size=40), max_size=20))
 def test_any_bytes_are_survived_and_cuts_still_change_nothing(pieces: list[bytes]) -> None:
     assert parse(pieces) == parse([b"".join(pieces)])

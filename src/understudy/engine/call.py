@@ -7,10 +7,11 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from understudy import limits
+from understudy.engine import frames
 from understudy.machine.annotations import Annotations
 from understudy.machine.calls import TooMuch
 from understudy.machine.citations import Citations
-from understudy.machine.deltas import Said, Turn
+from understudy.machine.deltas import Pieces, Said, Turn
 from understudy.machine.file_paths import FilePaths
 from understudy.machine.happenings import Happening, ModelFailed, Move
 from understudy.model import SORRY, ModelError
@@ -122,11 +123,10 @@ async def _stream(driver: Driver, request: ChatRequest, call_id: str) -> None:
 async def _hear(driver: Driver, batch: list[ChatChunk]) -> None:
     """What one network read says, together: a provider that is quick costs one send, not many."""
     assert driver.turn is not None, "a turn is heard"
-    now = driver.now
     said: list[Said] = []
     try:
-        for chunk in batch:
-            said += driver.turn.feed(chunk, now)
+        for one in driver.turn.hear(batch, driver.now):
+            said.append(one)  # noqa: PERF402 (of a turn that is too much, what came before stays)
     finally:  # Of a turn that becomes too much, what came before it is said.
         if said:
             await _say(driver, said)
@@ -145,14 +145,19 @@ async def _say(driver: Driver, said: list[Said]) -> None:
 
 def _show(driver: Driver) -> None:
     """The deltas up to the next happening."""
-    deltas: list[Event] = []
+    shown: list[bytes] = []
+    count = 0
     for one in driver.unsaid:
-        if not isinstance(one, Event):
+        if isinstance(one, Pieces):
+            shown += frames.pieces(one)
+        elif isinstance(one, Event):
+            shown.append(frames.frame(one))
+        else:
             break
-        deltas.append(one)
-    del driver.unsaid[: len(deltas)]
-    if deltas:
-        driver.show(deltas)
+        count += 1
+    del driver.unsaid[:count]
+    if shown:
+        driver.show(shown)
 
 
 def _learn(driver: Driver, error: ModelError) -> None:

@@ -15,7 +15,7 @@ from typing import TypeVar
 import structlog
 
 from understudy import limits
-from understudy.engine import call, file_search, files, frames, history, record, sandbox_files
+from understudy.engine import call, file_search, files, history, record, sandbox_files
 from understudy.engine.answer import Answer, ToolOff
 from understudy.engine.app import App
 from understudy.engine.lease import Interrupted, Lease, Uncut
@@ -45,7 +45,7 @@ from understudy.machine.happenings import (
 from understudy.machine.run import ACTIVE, apply
 from understudy.model import SORRY
 from understudy.store import Conflict, Statement, Unavailable, changes, index_changes
-from understudy.wire.events import STREAM_ENDS, Event
+from understudy.wire.events import STREAM_ENDS
 from understudy.wire.messages import Content
 from understudy.wire.runs import Usage
 from understudy.wire.steps import Step
@@ -325,9 +325,9 @@ class Driver:
 
     # Showing and committing.
 
-    def show(self, deltas: Sequence[Event]) -> None:
-        """Clients see these at once; they are saved soon."""
-        self.live.show_deltas([frames.frame(delta) for delta in deltas])
+    def show(self, deltas: Sequence[bytes]) -> None:
+        """Clients see these frames at once; they are saved soon."""
+        self.live.show_deltas(deltas)
         self.app.log.save_soon(self.live, self.lease)
 
     def apply(self, happening: Happening) -> Move:

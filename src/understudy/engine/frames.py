@@ -5,13 +5,21 @@ the log stores large run frames without the fields that never change; a replay p
 """
 
 from collections.abc import Iterator
+from functools import lru_cache
 
 import msgspec
 from msgspec.structs import replace
 
 from understudy import limits
 from understudy.errors import ApiError
+from understudy.machine.deltas import Pieces
 from understudy.wire.events import Event
+from understudy.wire.messages import (
+    MessageDelta,
+    MessageDeltaBody,
+    TextContentDelta,
+    TextDelta,
+)
 from understudy.wire.runs import Run
 from understudy.wire.tools import ToolResources
 
@@ -26,6 +34,22 @@ _decode_run = msgspec.json.Decoder(Run).decode
 def frame(event: Event) -> bytes:
     """The frame a client sees."""
     return b"event: %b\ndata: %b\n\n" % (event.name.encode(), _encode(event.data))
+
+
+def pieces(said: Pieces) -> list[bytes]:
+    """The frames of a text's pieces. Nearly all frames are of this kind, and only the text of one
+    differs from the next."""
+    head, tail = _around_text(said.message_id, said.index)
+    return [b"%b%b%b" % (head, _encode(text), tail) for text in said.texts]
+
+
+@lru_cache(limits.RUNS_AT_ONCE)
+def _around_text(message_id: str, index: int) -> tuple[bytes, bytes]:
+    """What stands before and after the text in the frame of its delta."""
+    delta = TextContentDelta(index=index, text=TextDelta(value=""))
+    data = MessageDelta(id=message_id, delta=MessageDeltaBody(content=[delta]))
+    head, _, tail = frame(Event(name="thread.message.delta", data=data)).rpartition(b'""')
+    return head, tail
 
 
 def stored(event: Event, shown: bytes) -> bytes:

@@ -14,10 +14,10 @@ Rules of this file
   then, and only that, is the message.
 - What code drew since the last message comes first in the next one, whoever opens it.
 - Nearly every chunk is a few characters of plain text after others, so these have a short way of
-  their own (`_flow`): what it does is what `_write` does.
+  their own (`_flow`): what it does is what `_write` does, for all that came together.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from msgspec import UNSET, UnsetType
@@ -51,8 +51,18 @@ from understudy.wire.messages import (
 from understudy.wire.runs import Run, Usage
 from understudy.wire.steps import StepDelta, StepDeltaBody, StepToolCall, ToolCallsDetails
 
+
+@dataclass(frozen=True, slots=True)
+class Pieces:
+    """More of a message's text: each piece is a delta event of its own."""
+
+    message_id: str
+    index: int
+    texts: list[str]
+
+
 # A turn yields happenings (commit before sight) and delta events (show at once).
-Said = Happening | Event
+Said = Happening | Event | Pieces
 
 
 @dataclass
@@ -75,7 +85,7 @@ class _Part:
 
 
 class Turn:
-    """The state of one model turn. `feed` every chunk, then `finish`, then `spoke`.
+    """The state of one model turn. `hear` every chunk, then `finish`, then `spoke`.
 
     `annotations` are what the run's text goes through; `images` are those that a message of this
     turn shows first.
@@ -109,8 +119,20 @@ class Turn:
         self._usage: ChatUsage | None = None
         self._flowing: tuple[int, _Part] | None = None  # The open text that plain pieces join.
 
+    def hear(self, chunks: Sequence[ChatChunk], now: int) -> Iterator[Said]:
+        """What chunks that came together say. Reasoning text is not among it, by the shape of
+        ChunkDelta. Raises TooMuch, after what came before that."""
+        heard = 0
+        while heard < len(chunks):
+            if texts := self._plain(chunks, heard):
+                yield self._flow(texts)
+                heard += len(texts)
+            else:
+                yield from self.feed(chunks[heard], now)
+                heard += 1
+
     def feed(self, chunk: ChatChunk, now: int) -> list[Said]:
-        """What one chunk says. Reasoning text is not among it, by the shape of ChunkDelta."""
+        """The same of one chunk, whose text is no `Pieces`."""
         if chunk.usage is not None:
             self._usage = chunk.usage
         if not chunk.choices:
@@ -177,14 +199,35 @@ class Turn:
 
     def _text(self, piece: str, now: int) -> list[Said]:
         self._grow(len(piece))
-        if self._flowing is not None:
-            return self._flow(piece, *self._flowing)
         return self._write_all(self._annotations.feed(piece), now)
 
-    def _flow(self, piece: str, index: int, part: _Part) -> list[Said]:
+    def _plain(self, chunks: Sequence[ChatChunk], start: int) -> list[str]:
+        """The texts of the chunks from `start` on, up to one that says anything else."""
+        texts: list[str] = []
+        if self._flowing is None:
+            return texts
+        room = limits.MODEL_OUTPUT_CHARS - self._size
+        for chunk in chunks[start:] if start else chunks:
+            if chunk.usage is not None or not chunk.choices:
+                break
+            choice = chunk.choices[0]
+            delta = choice.delta
+            if choice.finish_reason or delta is None or delta.refusal or delta.tool_calls:
+                break
+            text = delta.content
+            if not text or len(text) > room:
+                break
+            room -= len(text)
+            texts.append(text)
+        return texts
+
+    def _flow(self, texts: list[str]) -> Pieces:
         """More of a text that nothing has to be looked for in."""
-        part.pieces.append(piece)
-        return [self._message_delta(TextContentDelta(index=index, text=TextDelta(value=piece)))]
+        assert self._flowing is not None and self._message_id is not None, "the message is open"
+        index, part = self._flowing
+        self._size += sum(map(len, texts))
+        part.pieces += texts
+        return Pieces(self._message_id, index, texts)
 
     def _rest(self, now: int) -> list[Said]:
         """The text that was held back because it could have become a marker or a link."""

@@ -73,13 +73,27 @@ class SseParser:
             self._is_first = False
             text = text.removeprefix(_BOM)
         events: list[bytes] = []
+        if self._data or b"\r" in text:
+            self._each_line(text, events)
+            return events
+        *blocks, rest = text.split(b"\n\n")
+        for block in blocks:
+            if block.startswith(b"data: {") and b"\n" not in block:
+                events.append(block[6:])  # As nearly every event is.
+            else:
+                self._each_line(block, events)
+                if self._data:
+                    events.append(self._event())
+        self._each_line(rest, events)
+        return events
+
+    def _each_line(self, text: bytes, events: list[bytes]) -> None:
         for line in text.splitlines():
             if not line:
                 if self._data:
                     events.append(self._event())
             elif line.startswith(b"data:"):
                 self._add(line[6:] if line.startswith(b"data: ") else line[5:], events)
-        return events
 
     def _add(self, value: bytes, events: list[bytes]) -> None:
         """One more `data:` line, which may show that the event before it was over."""
