@@ -387,9 +387,10 @@ class Driver:
             self._made_true()
             if move is not None and shown:
                 ends = any(event.name in STREAM_ENDS for event in move.events)
-                self.live.show(shown, ends=ends)
+                self.live.show(shown, ends=ends, wakes=then is None)
             if then is not None:
                 then()
+                self.live.wake()
 
     def _made_true(self) -> None:
         """A tool's answer is committed, with all that it stored."""

@@ -35,16 +35,15 @@ class LiveLog:
 
     # The driver's side.
 
-    def show(self, shown: Sequence[bytes], *, ends: bool = False) -> None:
-        """Clients see these frames now."""
+    def show(self, shown: Sequence[bytes], *, ends: bool = False, wakes: bool = True) -> None:
+        """Clients see these frames now, or with what follows in this moment, up to a `wake`."""
         self._frames.extend(shown)
         self.next_seq += len(shown)
         self._bytes += sum(map(len, shown))
         if ends:
             self._end = self.next_seq - 1
-        self._wake()  # Who waits takes them before they can be trimmed.
-        if self._bytes > limits.LIVE_LOG_BYTES:
-            self._trim()
+        if wakes:
+            self.wake()
 
     def show_deltas(self, shown: Sequence[bytes]) -> None:
         """Clients see these deltas now; the next save persists them."""
@@ -71,7 +70,14 @@ class LiveLog:
         """No more frames come from here; with an error, tails end with it."""
         self.is_over = True
         self.error = error
-        self._wake()
+        self.wake()
+
+    def wake(self) -> None:
+        """Tell the readers; then forget what is too much: who waits has taken it."""
+        for listener in self._listeners:
+            listener.ring()
+        if self._bytes > limits.LIVE_LOG_BYTES:
+            self._trim()
 
     # The readers' side.
 
@@ -97,10 +103,6 @@ class LiveLog:
         """The reader is gone."""
         self._listeners.discard(listener)
         listener.close()
-
-    def _wake(self) -> None:
-        for listener in self._listeners:
-            listener.ring()
 
     def _trim(self) -> None:
         """Forget the older half; saved frames can be read from the store. Unsaved ones stay."""
