@@ -86,7 +86,7 @@ CONTEXT_RESERVE_TOKENS = 1_024  # Kept free for the answer when no completion ca
 WHOLE_FRAME_BYTES = 4_096  # A run's frame that the log keeps as it is: making it slim costs more.
 CONFLICT_RETRIES = 5
 MERGE_RETRIES = 100  # Of a file's: a client that edits attributes must not stop its indexing.
-LIVE_LOG_BYTES = 32 * 1024  # Frames of one live run kept in memory; older ones are re-read.
+LIVE_LOG_BYTES = 16 * 1024  # Frames of one live run kept in memory; older ones are re-read.
 
 # File search within a run.
 CITATION_CHARS = 120  # A marker with the longest label that models give it; more is plain text.

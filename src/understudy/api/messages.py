@@ -11,6 +11,7 @@ from understudy.api.operation import Call, operation
 from understudy.errors import ApiError
 from understudy.machine.message import message_private, user_message
 from understudy.machine.private import ThreadPrivate
+from understudy.machine.transcript import Stored
 from understudy.store import Conflict, Statement, changes
 from understudy.wire.base import Deleted, ListOf, ModifyMetadata, given
 from understudy.wire.messages import Attachment, CreateMessage, ImageFileContent, Message
@@ -33,15 +34,15 @@ async def create_message(call: Call, thread_id: str, body: CreateMessage) -> Mes
     statements: list[Statement] = [grown(call, thread_id, 1), changes.thread_free(thread_id)]
     statements += await attach(call, thread_id, [body])
     now = call.app.world.now()
-    message = new_message(call, thread_id, body, at=now)
-    statements.append(stored(call, message, at=now))
+    [made] = new_messages(call, thread_id, [body], at=now)
+    statements.append(insert(call, made, at=now))
     try:
-        await call.commit(*statements, answer=message)
+        await call.commit(*statements, answer=made.message)
     except Conflict as conflict:
         await explain(call, thread_id, conflict)
         raise
     stores.ring(call)
-    return message
+    return made.message
 
 
 async def explain(call: Call, thread_id: str, conflict: Conflict) -> None:
@@ -65,25 +66,24 @@ def grown(call: Call, thread_id: str, by: int) -> Statement:
     return changes.grow(thread_id, project=call.project, by=by, limit=limit)
 
 
-def new_message(call: Call, thread_id: str, body: CreateMessage, *, at: float) -> Message:
-    """The message that a body makes."""
-    id = call.app.world.new_id("message")
-    return user_message(body, id=id, thread_id=thread_id, now=int(at))
-
-
-def stored(call: Call, message: Message, *, at: float) -> Statement:
-    """The statement that stores a new message."""
-    private = message_private(message)
-    return objects.insert(
-        call, "message", message, at=at, parent=message.thread_id, private=private
-    )
-
-
-def insert_all(
+def new_messages(
     call: Call, thread_id: str, bodies: Sequence[CreateMessage], *, at: float
-) -> list[Statement]:
-    """The statements that store several new messages, in their order."""
-    return [stored(call, new_message(call, thread_id, body, at=at), at=at) for body in bodies]
+) -> list[Stored]:
+    """The messages that these bodies make, in their order; nothing is stored yet."""
+    new_id = call.app.world.new_id
+    made = [
+        user_message(body, id=new_id("message"), thread_id=thread_id, now=int(at))
+        for body in bodies
+    ]
+    return [Stored(message, message_private(message)) for message in made]
+
+
+def insert(call: Call, made: Stored, *, at: float) -> Statement:
+    """The statement that stores a new message."""
+    message = made.message
+    return objects.insert(
+        call, "message", message, at=at, parent=message.thread_id, private=made.private
+    )
 
 
 async def attach(call: Call, thread_id: str, bodies: Sequence[CreateMessage]) -> list[Statement]:

@@ -49,7 +49,8 @@ async def create_run(
     now = call.app.world.now()
     more: list[Statement] = [messages.grown(call, thread_id, len(bodies))]
     more += await messages.attach(call, thread_id, bodies)
-    more += messages.insert_all(call, thread_id, bodies, at=now)
+    made = messages.new_messages(call, thread_id, bodies, at=now)
+    more += [messages.insert(call, one, at=now) for one in made]
     launch = launch_new(call.app, call.project, move)
     return await _launch(call, launch, more, streams=body.stream is True)
 
@@ -64,12 +65,12 @@ async def create_thread_and_run(
     """
     if call.replayed_stream is not None:
         return _replayed(call, call.replayed_stream)
-    thread, more = await threads.new_thread(call, given(body.thread, CreateThread()))
+    new = await threads.new_thread(call, given(body.thread, CreateThread()))
     await tool_resources.check_references(call, given(body.tool_resources, ToolResources()))
-    move = await _begin(call, body, thread.id, include)
-    created = Event(name="thread.created", data=thread)
-    launch = launch_new(call.app, call.project, move, before=[created])
-    return await _launch(call, launch, more, streams=body.stream is True)
+    move = await _begin(call, body, new.thread.id, include)
+    created = Event(name="thread.created", data=new.thread)
+    launch = launch_new(call.app, call.project, move, before=[created], thread=new.messages)
+    return await _launch(call, launch, new.statements, streams=body.stream is True)
 
 
 async def _begin(

@@ -1,5 +1,7 @@
 """Threads (SPEC 7.2)."""
 
+from dataclasses import dataclass
+
 import msgspec
 from msgspec.structs import replace
 
@@ -8,6 +10,7 @@ from understudy.api import file_ids, messages, objects, stores, tool_resources
 from understudy.api.operation import Call, operation
 from understudy.errors import ApiError
 from understudy.machine.private import ThreadPrivate
+from understudy.machine.transcript import Stored
 from understudy.store import Conflict, Statement, changes, index_changes
 from understudy.wire.base import Deleted, ListOf, given
 from understudy.wire.query import ListQuery
@@ -19,14 +22,23 @@ TAG = "Threads"
 @operation("POST", "/threads", tag=TAG, beta=True)
 async def create_thread(call: Call, body: CreateThread | None = None) -> Thread:
     """Create a thread, with its first messages if there are any."""
-    thread, statements = await new_thread(call, body or CreateThread())
-    await call.commit(*statements, answer=thread)
+    new = await new_thread(call, body or CreateThread())
+    await call.commit(*new.statements, answer=new.thread)
     stores.ring(call)
-    return thread
+    return new.thread
 
 
-async def new_thread(call: Call, body: CreateThread) -> tuple[Thread, list[Statement]]:
-    """A thread with its messages, and the statements that store them; nothing is stored yet."""
+@dataclass(frozen=True)
+class NewThread:
+    """A thread with all its messages, the oldest first, and the statements that store them."""
+
+    thread: Thread
+    messages: list[Stored]
+    statements: list[Statement]
+
+
+async def new_thread(call: Call, body: CreateThread) -> NewThread:
+    """The thread that a body makes; nothing is stored yet."""
     bodies = given(body.messages, [])
     if len(bodies) > limits.THREAD_MESSAGES:
         raise ApiError.thread_full(limits.THREAD_MESSAGES)
@@ -49,10 +61,11 @@ async def new_thread(call: Call, body: CreateThread) -> tuple[Thread, list[State
         objects.insert(call, "thread", thread, at=now, private=private),
         *prepared.statements,
     ]
-    statements += messages.insert_all(call, thread.id, bodies, at=now)
+    made = messages.new_messages(call, thread.id, bodies, at=now)
+    statements += [messages.insert(call, one, at=now) for one in made]
     if bodies:
         statements.append(messages.grown(call, thread.id, len(bodies)))
-    return thread, statements
+    return NewThread(thread, made, statements)
 
 
 @operation("GET", "/threads", tag=TAG, beta=True)

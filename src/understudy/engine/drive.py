@@ -8,9 +8,9 @@ lease changes nothing. `Interrupted` ends any wait inside a turn; commits are fi
 
 import asyncio
 import math
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import structlog
 
@@ -43,6 +43,7 @@ from understudy.machine.happenings import (
     Wait,
 )
 from understudy.machine.run import ACTIVE, apply
+from understudy.machine.transcript import Stored
 from understudy.model import SORRY
 from understudy.store import Conflict, Statement, Unavailable, changes, index_changes
 from understudy.wire.events import STREAM_ENDS
@@ -64,10 +65,12 @@ class Stopped(Exception):
 @dataclass(frozen=True)
 class Start:
     """What a door hands over with a run that it just committed: nothing has to be read, the run
-    has begun, and the commit journalled the first call."""
+    has begun, and the commit journalled the first call. `thread` are all messages of one that was
+    made with the run, the oldest first."""
 
     state: State
     versions: record.Versions
+    thread: Sequence[Stored] | None = None
 
 
 class Driver:
@@ -89,6 +92,7 @@ class Driver:
         self._state = start.state if start else None
         self._reach: tuple[file_search.Reach | None] | None = None  # Once it is known.
         self._mounts: list[Mount] | None = None  # The same.
+        self._thread = start.thread if start else None  # Until the first request is made of it.
 
     @property
     def state(self) -> State:
@@ -201,6 +205,7 @@ class Driver:
                     reach,
                     await self.mounts() if sandbox_files.has_code(move.state.run) else None,
                     context_tokens=self._window(move.state),
+                    thread=self._take_thread(),
                 )
                 return await call.make(self, pending, question)
             except history.NoBudget as none:
@@ -233,6 +238,10 @@ class Driver:
         async with self.lease.interruptible(self.time_left_s):
             await file_search.wait_for_files(self.app, reach.unsettled)
         return None
+
+    def _take_thread(self) -> Sequence[Stored] | None:
+        thread, self._thread = self._thread, None
+        return thread
 
     def _window(self, state: State) -> int | None:
         return self.app.worker.context_tokens.get(state.run.model)
@@ -484,6 +493,7 @@ class Driver:
         return call.so_far(self)
 
 
-async def drive(app: App, lease: Lease, live: LiveLog, start: Start | None) -> None:
-    """Work on one run's lease; `start` is given when this process just committed it."""
-    await Driver(app, lease, live, start).run()
+def drive(app: App, lease: Lease, live: LiveLog, start: Start | None) -> Coroutine[Any, Any, None]:
+    """Work on one run's lease; `start` is given when this process just committed it. (A coroutine
+    of its own would keep what it was given for as long as the run takes.)"""
+    return Driver(app, lease, live, start).run()

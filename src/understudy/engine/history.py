@@ -52,12 +52,13 @@ async def next_question(
     mounts: Sequence[Mount] | None,
     *,
     context_tokens: int | None = None,
+    thread: Sequence[Stored] | None = None,
 ) -> Question:
     """The next turn's request. Raises NoBudget.
 
     `reach` is what the run may search, `mounts` what its code finds, if it can run any;
-    `context_tokens` is the model's window where the provider
-    named it.
+    `context_tokens` is the model's window where the provider named it; `thread` are all messages
+    that others wrote, the oldest first, where they need not be read.
     """
     run, private = state.run, state.private
     spent = transcript.exhausted(run, private)
@@ -71,7 +72,7 @@ async def next_question(
     window_tokens = context_tokens or context_tokens_of(app.settings, run.model)
     budget = transcript.prompt_budget(run, private, own_tokens, window_tokens)
     window = Window(budget=budget, last=transcript.last_messages(run))
-    has_any = await _read(app, project, state, window)
+    has_any = await _read(app, project, state, window, thread)
     if run.max_prompt_tokens is not None and (budget < 0 or (has_any and window.is_empty)):
         raise NoBudget("max_prompt_tokens")
     history = window.messages()
@@ -132,15 +133,16 @@ async def _messages(app: App, project: str, done: Sequence[Done]) -> dict[str, M
     return {record.id: decoded(record, Message) for record in records}
 
 
-async def _read(app: App, project: str, state: State, window: Window) -> bool:
+async def _read(
+    app: App, project: str, state: State, window: Window, thread: Sequence[Stored] | None
+) -> bool:
     """Fills the window newest first; whether the thread has any message to send."""
-    thread_id, after, has_any = state.run.thread_id, None, False
+    thread_id, has_any = state.run.thread_id, False
+    page, has_more = list(reversed(thread or ())), False
+    if thread is None:
+        page, has_more = await _older(app, project, thread_id, None)
     while True:
-        page, has_more = await app.store.list(
-            "message", project, thread_id, limit=_PAGE, order="desc", after=after, before=None
-        )
-        for record in page:
-            stored = _stored(record)
+        for stored in page:
             if stored.message.run_id == state.run.id or not transcript.enters(stored.message):
                 continue
             has_any = True
@@ -149,7 +151,17 @@ async def _read(app: App, project: str, state: State, window: Window) -> bool:
                 return True
         if not has_more:
             return has_any
-        after = page[-1].id
+        page, has_more = await _older(app, project, thread_id, page[-1].message.id)
+
+
+async def _older(
+    app: App, project: str, thread_id: str, than: str | None
+) -> tuple[list[Stored], bool]:
+    """A page of the messages before one, newest first, and whether there are more."""
+    page, has_more = await app.store.list(
+        "message", project, thread_id, limit=_PAGE, order="desc", after=than, before=None
+    )
+    return [_stored(record) for record in page], has_more
 
 
 async def _keep_first(app: App, project: str, state: State, window: Window) -> None:

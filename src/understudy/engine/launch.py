@@ -14,9 +14,11 @@ from understudy import limits
 from understudy.engine import frames, record
 from understudy.engine.app import App
 from understudy.engine.call import journal_key
+from understudy.engine.drive import Start
 from understudy.engine.lease import Lease
 from understudy.machine.happenings import CallModel, Claimed, Move
 from understudy.machine.run import apply
+from understudy.machine.transcript import Stored
 from understudy.store import Statement, changes
 from understudy.store.records import Job
 from understudy.wire.events import Event
@@ -35,6 +37,7 @@ class Launch:
     job: Job
     versions: record.Versions
     is_new: bool
+    thread: Sequence[Stored] | None = None  # All its messages, when they are made with the run.
 
     @property
     def fence(self) -> int:
@@ -67,7 +70,7 @@ class Launch:
         lease = Lease(self.job, self.job.lease_owner)
         live = self.app.log.open(lease)
         live.show(self._frames)
-        worker.adopt(lease, live, self.move.state, self.versions)
+        worker.adopt(lease, live, Start(self.move.state, self.versions, self.thread))
 
     def abandon(self) -> None:
         """The commit was refused: the slot is free again."""
@@ -107,8 +110,16 @@ class Launch:
         return self.app.log.life_row(self.job.id, self.job.fence, 1, kept)
 
 
-def launch_new(app: App, project: str, move: Move, *, before: Sequence[Event] = ()) -> Launch:
-    """A run that is created; `before` are events that precede its own (thread.created)."""
+def launch_new(
+    app: App,
+    project: str,
+    move: Move,
+    *,
+    before: Sequence[Event] = (),
+    thread: Sequence[Stored] | None = None,
+) -> Launch:
+    """A run that is created; `before` are events that precede its own (thread.created), `thread`
+    the messages of one that is made with it."""
     run = move.state.run
     now = app.world.now()
     begun = _begun(app, project, move)
@@ -127,7 +138,8 @@ def launch_new(app: App, project: str, move: Move, *, before: Sequence[Event] = 
         was_leased=False,
     )
     move = begun or move
-    return Launch(app, run, move, (*before, *move.events), job, record.Versions(), is_new=True)
+    events = (*before, *move.events)
+    return Launch(app, run, move, events, job, record.Versions(), is_new=True, thread=thread)
 
 
 def launch_again(app: App, job: Job, move: Move, versions: record.Versions) -> Launch:

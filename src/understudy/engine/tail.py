@@ -10,6 +10,7 @@ import msgspec
 from understudy import limits
 from understudy.bell import Bell
 from understudy.engine import frames
+from understudy.engine.listener import Listener
 from understudy.engine.live_log import LiveLog, Place
 from understudy.errors import ApiError
 from understudy.machine.run import ACTIVE
@@ -68,12 +69,18 @@ class Tail:
             while not self._is_over:
                 live = self._live.get(self._reads.run_id)
                 if live is not None and live.covers(self._place):
-                    async for chunk in self._follow(live):
-                        yield chunk
+                    listener = live.listener(partial(self._take, live))
+                    try:
+                        while (chunk := await self._next(live, listener)) is not None:
+                            yield chunk
+                    finally:
+                        live.leave(listener)
+                    if live.error is not None and not self._is_over:
+                        yield frames.error_frame(live.error)
+                        return
                     continue
-                chunk = await self._read()
-                if chunk:
-                    yield self._closed(chunk)
+                if read := await self._read():
+                    yield self._closed(read)
                     continue
                 if self._live.get(self._reads.run_id) is not live:
                     continue
@@ -86,27 +93,22 @@ class Tail:
                     quiet_s = 0.0
                     yield frames.KEEP_ALIVE
 
-    async def _follow(self, live: LiveLog) -> AsyncGenerator[bytes]:
-        """Live frames, everything that came meanwhile in one piece."""
-        listener = live.listener(partial(self._take, live))
-        try:
-            while live.covers(self._place):
-                listener.clear()
-                fresh = live.since(self._place[1])
-                if fresh:
-                    chunk = self._joined(live, fresh)
-                    self._place = (live.fence, self._place[1] + len(fresh))
-                    self._is_over = live.has_ended(self._place[1])
-                    yield self._closed(chunk)
-                if self._is_over or (live.is_over and not live.since(self._place[1])):
-                    break
-                if not await listener.heard():
-                    yield frames.KEEP_ALIVE
-        finally:
-            live.leave(listener)
-        if live.error is not None and not self._is_over:
-            self._is_over = True
-            yield frames.error_frame(live.error)
+    async def _next(self, live: LiveLog, listener: Listener) -> bytes | None:
+        """Live frames, everything that came meanwhile in one piece; None when no more come from
+        here."""
+        while not self._is_over and live.covers(self._place):
+            listener.clear()
+            fresh = live.since(self._place[1])
+            if fresh:
+                chunk = self._joined(live, fresh)
+                self._place = (live.fence, self._place[1] + len(fresh))
+                self._is_over = live.has_ended(self._place[1])
+                return self._closed(chunk)
+            if live.is_over:
+                return None
+            if not await listener.heard():
+                return frames.KEEP_ALIVE
+        return None
 
     def _take(self, live: LiveLog) -> bool:
         """While the reader waits, push what has come; False: the reader has to look at it."""

@@ -20,8 +20,6 @@ from understudy.engine.files import clean_upload, delete_blob, expire_file
 from understudy.engine.ingest import clean_up, ingest
 from understudy.engine.lease import Lease, Reason
 from understudy.engine.live_log import LiveLog
-from understudy.engine.record import Versions
-from understudy.machine.happenings import State
 from understudy.store import Unavailable, changes
 
 _log = structlog.get_logger()
@@ -144,10 +142,10 @@ class Worker:
         if not self._used[project]:
             del self._used[project]
 
-    def adopt(self, lease: Lease, live: LiveLog, state: State, versions: Versions) -> None:
+    def adopt(self, lease: Lease, live: LiveLog, start: Start) -> None:
         """Drive a run that was committed already leased."""
         self.app.log.announce(live)
-        self._work(lease, drive(self.app, lease, live, Start(state, versions)))
+        self._work(lease, drive(self.app, lease, live, start))
 
     def interrupt(self, id: str, reason: Reason) -> Lease | None:
         """Interrupt the work on a job, if it is done here; its lease, to wait for."""

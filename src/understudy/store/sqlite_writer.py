@@ -29,7 +29,7 @@ pragma synchronous = full;
 pragma fullfsync = on;
 pragma checkpoint_fullfsync = on;
 pragma temp_store = memory;
-pragma cache_size = -8192;
+pragma cache_size = -4096;
 pragma journal_size_limit = 67108864;
 pragma wal_autocheckpoint = 4000;
 """
