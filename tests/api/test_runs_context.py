@@ -101,6 +101,37 @@ def test_instructions_are_kept_when_the_thread_is_cut(
 
 
 @pytest.mark.parametrize(
+    ("fields", "pages"),
+    [
+        ({}, 0),
+        ({"truncation_strategy": {"type": "last_messages", "last_messages": 2}}, 0),
+        ({"max_prompt_tokens": 256}, 1),  # The thread's first message.
+    ],
+)
+def test_a_run_made_with_its_thread_asks_the_same_and_reads_nothing(
+    talk: Talk, monkeypatch: pytest.MonkeyPatch, fields: Json, pages: int
+) -> None:
+    texts = numbered(30)
+    assistant = talk.assistant()
+    talk.rested(talk.start(assistant, talk.thread(*texts), **fields))
+    store, read = talk.server.app.store, list[str]()
+    list_objects = store.list
+
+    async def counted(kind: str, *args: Any, **options: Any) -> Any:
+        read.append(kind)
+        return await list_objects(kind, *args, **options)
+
+    monkeypatch.setattr(store, "list", counted)
+    messages = [{"role": "user", "content": one} for one in texts]
+    body = {"assistant_id": assistant, "thread": {"messages": messages}, **fields}
+    talk.streamed("/threads/runs", {"model": talk.model, **body})
+    assert read == ["message"] * pages
+    alone, together = said(talk, -2), said(talk, -1)
+    assert together == alone
+    assert together[-1] == texts[-1]
+
+
+@pytest.mark.parametrize(
     ("fields", "tokens", "most_pages"),
     [
         ({"truncation_strategy": {"type": "last_messages", "last_messages": 10}}, 128_000, 1),
