@@ -36,6 +36,10 @@ EVENTS = [
 ]
 
 
+PARTS = [b"data: {", b"data:", b"data:\n", b"}", b"\n", b"\n\n", b"\r", b"[DONE]", b"x"]
+PARTS += [b"data: {}\n\n", b"\xef\xbb\xbf"]
+
+
 def parse(pieces: list[bytes]) -> list[bytes]:
     """All events of a body that arrives in these pieces."""
     parser = SseParser(LIMIT)
@@ -70,11 +74,11 @@ def test_line_feeds_alone_do_too(cuts: list[int]) -> None:
     assert parse([body[start:end] for start, end in itertools.pairwise(edges)]) == EVENTS
 
 
-@given(st.lists(st.sampled_from([b"data: {", b"data:", b"}", b"\n", b"\n\n", b"[DONE]", b"x"])))
+@given(st.lists(st.sampled_from(PARTS)))
 def test_a_line_at_a_time_is_the_same(pieces: list[bytes]) -> None:
-    """Events that come together have a shorter way."""
+    """Events that come together, or alone, have a shorter way."""
     body = b"".join(pieces)
-    assert parse([body]) == parse(body.splitlines(keepends=True))
+    assert parse([body]) == parse(body.splitlines(keepends=True)) == parse(pieces)
 
 
 @given(st.lists(st.binary(max_size=40), max_size=20))

@@ -11,7 +11,7 @@ from understudy.engine import frames
 from understudy.machine.annotations import Annotations
 from understudy.machine.calls import TooMuch
 from understudy.machine.citations import Citations
-from understudy.machine.deltas import Pieces, Said, Turn
+from understudy.machine.deltas import Pieces, Turn
 from understudy.machine.file_paths import FilePaths
 from understudy.machine.happenings import Happening, ModelFailed, Move
 from understudy.model import SORRY, ModelError
@@ -113,30 +113,34 @@ async def _stream(driver: Driver, request: ChatRequest, call_id: str) -> None:
     try:
         async with driver.lease.interruptible(driver.time_left_s):
             async for batch in chunks:
-                await _hear(driver, batch)
+                try:
+                    _hear(driver, batch)
+                finally:  # Of a turn that becomes too much, what came before it is said.
+                    _show(driver)
+                    if driver.unsaid:
+                        await _commit(driver)
             assert driver.turn is not None, "a turn is heard"
-            await _say(driver, driver.turn.finish(driver.now))
+            driver.unsaid = driver.turn.finish(driver.now)
+            _show(driver)
+            await _commit(driver)
     finally:
         await chunks.aclose()
 
 
-async def _hear(driver: Driver, batch: list[ChatChunk]) -> None:
+# Deltas are shown at once; happenings are committed first. Never out of order. What an interruption
+# leaves unsaid is in the driver; the turn knows it already (so_far).
+
+
+def _hear(driver: Driver, batch: list[ChatChunk]) -> None:
     """What one network read says, together: a provider that is quick costs one send, not many."""
     assert driver.turn is not None, "a turn is heard"
-    said: list[Said] = []
-    try:
-        for one in driver.turn.hear(batch, driver.now):
-            said.append(one)  # noqa: PERF402 (of a turn that is too much, what came before stays)
-    finally:  # Of a turn that becomes too much, what came before it is said.
-        if said:
-            await _say(driver, said)
+    driver.unsaid = said = []
+    for one in driver.turn.hear(batch, driver.now):
+        said.append(one)  # noqa: PERF402 (it may raise, and then what came is there)
 
 
-async def _say(driver: Driver, said: list[Said]) -> None:
-    """Deltas are shown at once; happenings are committed first. Never out of order. What an
-    interruption leaves unsaid is in the driver; the turn knows it already (so_far)."""
-    driver.unsaid = said
-    _show(driver)
+async def _commit(driver: Driver) -> None:
+    """The happenings, each with the deltas that follow it."""
     while driver.unsaid:
         happening = driver.unsaid.pop(0)
         assert isinstance(happening, Happening), "the deltas before it were shown"

@@ -84,7 +84,7 @@ class ChatModel:
         patience = Patience(response, silence_s=self._silence_s, total_s=total_s)
         reading = Reading(self._secrets)
         try:
-            async for piece in response.content.iter_any():
+            while piece := await response.content.readany():
                 had_finish = reading.has_finish
                 chunks = reading.take(piece)
                 if chunks:

@@ -33,6 +33,9 @@ class SseParser:
 
     def feed(self, piece: bytes) -> list[bytes]:
         """The data of every event that this piece completes."""
+        if _is_one_event(piece) and not (self._parts or self._data or self._skip_lf):
+            self._is_first = False
+            return [piece[6:-2]]
         if self._skip_lf and piece:
             self._skip_lf = False
             piece = piece.removeprefix(b"\n")
@@ -110,6 +113,17 @@ class SseParser:
         data = self._data[0] if len(self._data) == 1 else b"\n".join(self._data)
         self._data.clear()
         return data
+
+
+def _is_one_event(piece: bytes) -> bool:
+    """Whether a piece is just one event of one line, as most are of a provider that takes its time.
+    It is told from nothing but its ends and the first line feed."""
+    return (
+        piece.startswith(b"data: {")
+        and piece.endswith(b"\n\n")
+        and piece.find(b"\n") == len(piece) - 2
+        and b"\r" not in piece
+    )
 
 
 def _begins_anew(last: bytes, value: bytes) -> bool:
