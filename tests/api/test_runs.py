@@ -83,9 +83,16 @@ def test_the_assistant_must_exist(talk: Talk, sdk: openai.OpenAI) -> None:
 
 
 def test_the_thread_must_exist(talk: Talk) -> None:
-    body = {"assistant_id": talk.assistant()}
-    error = error_of(talk.http.post("/threads/thread_nowhere/runs", json=body), 404)
-    assert error["message"] == "No thread found with id 'thread_nowhere'."
+    assistant = talk.assistant()
+    attached = {"file_id": "file-nowhere", "tools": [{"type": "file_search"}]}
+    message = {"role": "user", "content": "hi", "attachments": [attached]}
+    for body in (
+        {"assistant_id": assistant},
+        {"assistant_id": assistant, "additional_messages": [message]},
+        {"assistant_id": "asst_nobody"},
+    ):
+        error = error_of(talk.http.post("/threads/thread_nowhere/runs", json=body), 404)
+        assert error["message"] == "No thread found with id 'thread_nowhere'."
 
 
 @pytest.mark.assertion(94, 24)

@@ -9,6 +9,7 @@ from tests.crash.client import events_in as events
 from tests.engine.stage import Clock, Json, Stage, eventually, opened_stage
 from understudy import limits
 from understudy.bell.local import LocalBell
+from understudy.engine.live_log import LiveLog
 from understudy.store.store import Store
 
 
@@ -51,6 +52,24 @@ async def test_only_saved_frames_are_trimmed(stage: Stage, monkeypatch: pytest.M
     whole = events(await stage.frames(run))
     check_places([event.place for event in whole])
     assert sum(event.is_delta for event in whole) == 60
+
+
+async def test_frames_of_a_commit_under_way_are_not_trimmed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A reader that needs them would find them nowhere."""
+    monkeypatch.setattr(limits, "LIVE_LOG_BYTES", 4)
+    live = LiveLog("run_1", 1)
+    live.show([b"fact"])
+    live.show_deltas([b"one ", b"two "])
+    with live.unsaved() as (first, taken):
+        live.show_deltas([b"three", b"four"])
+        assert (first, taken) == (2, [b"one ", b"two "])
+        assert live.since(1) == [b"one ", b"two ", b"three", b"four"]
+        assert not live.covers((1, 0))
+    live.wake()
+    assert not live.covers((1, 1))
+    assert live.since(3) == [b"three", b"four"]
 
 
 async def test_two_hundred_readers_see_the_same(stage: Stage) -> None:

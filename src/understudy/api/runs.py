@@ -1,5 +1,6 @@
 """Runs (SPEC 7.4, 8): create, read, modify, submit tool outputs, cancel, replay."""
 
+import asyncio
 import re
 from collections.abc import Sequence
 
@@ -43,15 +44,19 @@ async def create_run(
     """
     if call.replayed_stream is not None:
         return _replayed(call, call.replayed_stream)
-    await objects.require(call, "thread", thread_id)
-    move = await _begin(call, body, thread_id, include)
     bodies = given(body.additional_messages, [])
-    now = call.app.world.now()
     more: list[Statement] = [messages.grown(call, thread_id, len(bodies))]
-    more += await messages.attach(call, thread_id, bodies)
+    try:
+        move = await _begin(call, body, thread_id, include)
+        more += await messages.attach(call, thread_id, bodies)
+    except ApiError:
+        # A thread that is not there is told first. Nobody looks before: the commit refuses it.
+        await objects.require(call, "thread", thread_id)
+        raise
+    now = call.app.world.now()
     made = messages.new_messages(call, thread_id, bodies, at=now)
     more += [messages.insert(call, one, at=now) for one in made]
-    launch = launch_new(call.app, call.project, move)
+    launch = launch_new(call.app, call.project, move, added=made)
     return await _launch(call, launch, more, streams=body.stream is True)
 
 
@@ -69,7 +74,7 @@ async def create_thread_and_run(
     await tool_resources.check_references(call, given(body.tool_resources, ToolResources()))
     move = await _begin(call, body, new.thread.id, include)
     created = Event(name="thread.created", data=new.thread)
-    launch = launch_new(call.app, call.project, move, before=[created], thread=new.messages)
+    launch = launch_new(call.app, call.project, move, before=[created], added=new.messages)
     return await _launch(call, launch, new.statements, streams=body.stream is True)
 
 
@@ -98,7 +103,13 @@ async def _launch(
     run = launch.run
     try:
         # What belongs to the call comes first: a thread must be there before its run.
-        await call.commit(*more, *launch.statements, answer=run, stream=f"{run.id}.{launch.fence}")
+        outcomes = await call.commit(
+            *launch.reads,
+            *more,
+            *launch.statements,
+            answer=run,
+            stream=f"{run.id}.{launch.fence}",
+        )
     except Conflict as conflict:
         launch.abandon()
         await _explain(call, run.thread_id, conflict)
@@ -106,8 +117,9 @@ async def _launch(
     except BaseException:
         launch.abandon()
         raise
-    launch.go()
+    launch.go(outcomes)
     stores.ring(call)
+    await asyncio.sleep(0)  # The driver first: it has a model to ask.
     return run_stream(call, run.id, (launch.fence, 0)) if streams else run
 
 

@@ -43,7 +43,6 @@ from understudy.machine.happenings import (
     Wait,
 )
 from understudy.machine.run import ACTIVE, apply
-from understudy.machine.transcript import Stored
 from understudy.model import SORRY
 from understudy.store import Conflict, Statement, Unavailable, changes, index_changes
 from understudy.wire.events import STREAM_ENDS
@@ -65,12 +64,11 @@ class Stopped(Exception):
 @dataclass(frozen=True)
 class Start:
     """What a door hands over with a run that it just committed: nothing has to be read, the run
-    has begun, and the commit journalled the first call. `thread` are all messages of one that was
-    made with the run, the oldest first."""
+    has begun, and the commit journalled the first call."""
 
     state: State
     versions: record.Versions
-    thread: Sequence[Stored] | None = None
+    newest: history.Newest | None
 
 
 class Driver:
@@ -92,7 +90,7 @@ class Driver:
         self._state = start.state if start else None
         self._reach: tuple[file_search.Reach | None] | None = None  # Once it is known.
         self._mounts: list[Mount] | None = None  # The same.
-        self._thread = start.thread if start else None  # Until the first request is made of it.
+        self._newest = start.newest if start else None  # Until the first request is made of it.
 
     @property
     def state(self) -> State:
@@ -205,7 +203,7 @@ class Driver:
                     reach,
                     await self.mounts() if sandbox_files.has_code(move.state.run) else None,
                     context_tokens=self._window(move.state),
-                    thread=self._take_thread(),
+                    newest=self._take_newest(),
                 )
                 return await call.make(self, pending, question)
             except history.NoBudget as none:
@@ -239,9 +237,9 @@ class Driver:
             await file_search.wait_for_files(self.app, reach.unsettled)
         return None
 
-    def _take_thread(self) -> Sequence[Stored] | None:
-        thread, self._thread = self._thread, None
-        return thread
+    def _take_newest(self) -> history.Newest | None:
+        newest, self._newest = self._newest, None
+        return newest
 
     def _window(self, state: State) -> int | None:
         return self.app.worker.context_tokens.get(state.run.model)

@@ -16,12 +16,15 @@ from understudy.machine.happenings import State
 from understudy.machine.private import MessagePrivate, StepPrivate
 from understudy.machine.transcript import Done, Files, Stored, Window
 from understudy.settings import context_tokens_of
+from understudy.store import Row, Statement
 from understudy.store.records import Record
+from understudy.store.store import page_of
 from understudy.wire.chat import ChatRequest
 from understudy.wire.messages import Message
 from understudy.wire.steps import MessageCreationDetails, Step
 
 _PAGE = 50
+_READ_IN_COMMIT = 20  # Few: whoever commits next waits for it.
 
 
 class NoBudget(Exception):
@@ -44,6 +47,26 @@ class Question:
     links: Mapping[str, str] | None = None
 
 
+@dataclass(frozen=True)
+class Newest:
+    """Messages of a thread, newest first, and whether there are older ones."""
+
+    messages: Sequence[Stored]
+    has_older: bool
+
+
+def reads_newest(app: App, project: str, thread_id: str) -> Statement:
+    """For the commit that creates a run: it reads how the thread ends, so that nobody has to look
+    again before the model can be asked."""
+    return app.store.newest("message", project, thread_id, limit=_READ_IN_COMMIT)
+
+
+def newest_of(rows: Sequence[Row], added: Sequence[Stored]) -> Newest:
+    """What that read, and the messages that the same commit added, the oldest first."""
+    page, has_more = page_of(rows, _READ_IN_COMMIT)
+    return Newest([*reversed(added), *map(_stored, page)], has_more)
+
+
 async def next_question(
     app: App,
     project: str,
@@ -52,13 +75,13 @@ async def next_question(
     mounts: Sequence[Mount] | None,
     *,
     context_tokens: int | None = None,
-    thread: Sequence[Stored] | None = None,
+    newest: Newest | None = None,
 ) -> Question:
     """The next turn's request. Raises NoBudget.
 
     `reach` is what the run may search, `mounts` what its code finds, if it can run any;
-    `context_tokens` is the model's window where the provider named it; `thread` are all messages
-    that others wrote, the oldest first, where they need not be read.
+    `context_tokens` is the model's window where the provider named it; `newest` is how the thread
+    ends, where it need not be read.
     """
     run, private = state.run, state.private
     spent = transcript.exhausted(run, private)
@@ -72,7 +95,7 @@ async def next_question(
     window_tokens = context_tokens or context_tokens_of(app.settings, run.model)
     budget = transcript.prompt_budget(run, private, own_tokens, window_tokens)
     window = Window(budget=budget, last=transcript.last_messages(run))
-    has_any = await _read(app, project, state, window, thread)
+    has_any = await _read(app, project, state, window, newest)
     if run.max_prompt_tokens is not None and (budget < 0 or (has_any and window.is_empty)):
         raise NoBudget("max_prompt_tokens")
     history = window.messages()
@@ -134,34 +157,30 @@ async def _messages(app: App, project: str, done: Sequence[Done]) -> dict[str, M
 
 
 async def _read(
-    app: App, project: str, state: State, window: Window, thread: Sequence[Stored] | None
+    app: App, project: str, state: State, window: Window, newest: Newest | None
 ) -> bool:
     """Fills the window newest first; whether the thread has any message to send."""
     thread_id, has_any = state.run.thread_id, False
-    page, has_more = list(reversed(thread or ())), False
-    if thread is None:
-        page, has_more = await _older(app, project, thread_id, None)
+    page = newest or await _older(app, project, thread_id, None)
     while True:
-        for stored in page:
+        for stored in page.messages:
             if stored.message.run_id == state.run.id or not transcript.enters(stored.message):
                 continue
             has_any = True
             if not window.add(stored):
                 await _keep_first(app, project, state, window)
                 return True
-        if not has_more:
+        if not page.has_older:
             return has_any
-        page, has_more = await _older(app, project, thread_id, page[-1].message.id)
+        page = await _older(app, project, thread_id, page.messages[-1].message.id)
 
 
-async def _older(
-    app: App, project: str, thread_id: str, than: str | None
-) -> tuple[list[Stored], bool]:
-    """A page of the messages before one, newest first, and whether there are more."""
+async def _older(app: App, project: str, thread_id: str, than: str | None) -> Newest:
+    """The messages before one, or the newest."""
     page, has_more = await app.store.list(
         "message", project, thread_id, limit=_PAGE, order="desc", after=than, before=None
     )
-    return [_stored(record) for record in page], has_more
+    return Newest([_stored(record) for record in page], has_more)
 
 
 async def _keep_first(app: App, project: str, state: State, window: Window) -> None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 from understudy import limits
-from understudy.engine import frames, record
+from understudy.engine import frames, history, record
 from understudy.engine.app import App
 from understudy.engine.call import journal_key
 from understudy.engine.drive import Start
@@ -19,7 +19,7 @@ from understudy.engine.lease import Lease
 from understudy.machine.happenings import CallModel, Claimed, Move
 from understudy.machine.run import apply
 from understudy.machine.transcript import Stored
-from understudy.store import Statement, changes
+from understudy.store import Row, Statement, changes
 from understudy.store.records import Job
 from understudy.wire.events import Event
 from understudy.wire.runs import Run
@@ -37,7 +37,8 @@ class Launch:
     job: Job
     versions: record.Versions
     is_new: bool
-    thread: Sequence[Stored] | None = None  # All its messages, when they are made with the run.
+    is_thread_new: bool = False
+    added: Sequence[Stored] = ()  # Messages of the same commit.
 
     @property
     def fence(self) -> int:
@@ -58,8 +59,17 @@ class Launch:
             )
         return result
 
-    def go(self) -> None:
-        """The commit is durable: begin, or ring for whoever has a slot."""
+    @cached_property
+    def reads(self) -> list[Statement]:
+        """What comes before everything else in the commit: the thread's end, for a driver that
+        begins at once."""
+        if self.job.lease_owner is None or self.is_thread_new or not self.is_new:
+            return []
+        return [history.reads_newest(self.app, self.job.project, self.run.thread_id)]
+
+    def go(self, outcomes: Sequence[Sequence[Row]]) -> None:
+        """The commit is durable, and its outcomes are those of `reads` and whatever came after:
+        begin, or ring for whoever has a slot."""
         worker = self.app.worker
         if self.job.lease_owner is None:
             self.app.bell.ring(f"run:{self.job.id}")
@@ -70,12 +80,17 @@ class Launch:
         lease = Lease(self.job, self.job.lease_owner)
         live = self.app.log.open(lease)
         live.show(self._frames)
-        worker.adopt(lease, live, Start(self.move.state, self.versions, self.thread))
+        worker.adopt(lease, live, Start(self.move.state, self.versions, self._newest(outcomes)))
 
     def abandon(self) -> None:
         """The commit was refused: the slot is free again."""
         if self.job.lease_owner is not None:
             self.app.worker.release(self.job.project)
+
+    def _newest(self, outcomes: Sequence[Sequence[Row]]) -> history.Newest | None:
+        if not self.is_new:
+            return None
+        return history.newest_of(outcomes[0] if self.reads else (), self.added)
 
     def _job_statement(self, now: float) -> Statement:
         job = self.job
@@ -116,10 +131,10 @@ def launch_new(
     move: Move,
     *,
     before: Sequence[Event] = (),
-    thread: Sequence[Stored] | None = None,
+    added: Sequence[Stored] = (),
 ) -> Launch:
-    """A run that is created; `before` are events that precede its own (thread.created), `thread`
-    the messages of one that is made with it."""
+    """A run that is created; `before` are events that precede its own (thread.created), when the
+    thread is created with it, and `added` the messages that are."""
     run = move.state.run
     now = app.world.now()
     begun = _begun(app, project, move)
@@ -138,8 +153,17 @@ def launch_new(
         was_leased=False,
     )
     move = begun or move
-    events = (*before, *move.events)
-    return Launch(app, run, move, events, job, record.Versions(), is_new=True, thread=thread)
+    return Launch(
+        app,
+        run,
+        move,
+        (*before, *move.events),
+        job,
+        record.Versions(),
+        is_new=True,
+        is_thread_new=bool(before),
+        added=added,
+    )
 
 
 def launch_again(app: App, job: Job, move: Move, versions: record.Versions) -> Launch:

@@ -29,6 +29,7 @@ class LiveLog:
         self._bytes = 0
         self._unsaved: list[bytes] = []
         self._unsaved_from = 1
+        self._in_commit = 0  # How many are in a commit just now.
         self._end: int | None = None  # The sequence of the event that ends streams.
         self._listeners: set[Listener] = set()
         self.saving = asyncio.Lock()
@@ -57,7 +58,7 @@ class LiveLog:
         """The deltas that no commit holds yet, and the sequence of the first, for a commit
         inside the block. When that fails they are unsaved again: the next one takes them."""
         first, taken = self._unsaved_from, self._unsaved
-        self._unsaved = []
+        self._unsaved, self._in_commit = [], len(taken)
         try:
             yield first, taken
         except BaseException:
@@ -65,6 +66,8 @@ class LiveLog:
                 self._unsaved[:0] = taken
                 self._unsaved_from = first
             raise
+        finally:
+            self._in_commit = 0
 
     def close(self, error: ApiError | None = None) -> None:
         """No more frames come from here; with an error, tails end with it."""
@@ -106,7 +109,7 @@ class LiveLog:
 
     def _trim(self) -> None:
         """Forget the older half; saved frames can be read from the store. Unsaved ones stay."""
-        saved = len(self._frames) - len(self._unsaved)
+        saved = len(self._frames) - len(self._unsaved) - self._in_commit
         drop = min(saved, len(self._frames) // 2)
         self._bytes -= sum(map(len, self._frames[:drop]))
         del self._frames[:drop]
