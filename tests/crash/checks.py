@@ -15,6 +15,7 @@ from openai.types.beta import AssistantStreamEvent
 
 from tests.crash.client import Client, Event, Refused
 from tests.crash.lives import TERMINAL, Life
+from understudy.engine.frames import name_of, split
 
 _RUN_END = re.compile(rf"thread\.run\.({'|'.join(TERMINAL)})$")
 _PART_END = re.compile(
@@ -214,10 +215,10 @@ def check_record(record: Path) -> Counter[int]:
             "select run_id, fence, seq_from, seq_to, frames from events "
             "order by run_id, fence, seq_from"
         ):
-            names = re.findall(rb"(?:^|\n\n)event: (\S+)", bytes(frames))
+            names = [name_of(frame) for frame in split(bytes(frames))]
             assert len(names) == last - first + 1, (run_id, fence, first, last)
             places[run_id] += [(fence, seq) for seq in range(first, last + 1)]
-            ends[run_id] += sum(1 for name in names if _RUN_END.match(name.decode()))
+            ends[run_id] += sum(1 for name in names if _RUN_END.match(name))
         runs = connection.execute("select id, body from objects where kind = 'run'")
         for id, body in runs:
             status = msgspec.json.decode(body)["status"]

@@ -1,10 +1,12 @@
 """SSE frames of a run's events: as clients see them, and as the log stores them (SPEC 9.1).
 
 A run snapshot may hold 256,000 characters of instructions and is announced several times, so
-the log stores large run frames without the fields that never change; a replay puts them back.
+the log stores large run frames without the fields that never change; a replay puts them back. A
+text comes in hundreds of deltas of which only a word is not the same, so of most deltas the log
+stores only that.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 
 import msgspec
@@ -26,6 +28,8 @@ from understudy.wire.tools import ToolResources
 DONE = b"event: done\ndata: [DONE]\n\n"
 KEEP_ALIVE = b": keep-alive\n\n"
 _STORED_RUN = b"\nrun: "  # In place of "\ndata: " where the static fields were left out.
+_MORE = b"+"  # Begins a delta that differs from the whole one before it in its text alone.
+_BEFORE_TEXT, _AFTER_TEXT = b'"text":{"value":', b"}}]}}\n\n"
 
 _encode = msgspec.json.Encoder().encode
 _decode_run = msgspec.json.Decoder(Run).decode
@@ -84,11 +88,35 @@ def restored(frame: bytes, run: Run) -> bytes:
     return b"%b\ndata: %b\n\n" % (head, _encode(snapshot))
 
 
-def split(frames: bytes) -> Iterator[bytes]:
+def packed(deltas: Sequence[bytes]) -> bytes:
+    """Frames of deltas as the log stores them in one row."""
+    pieces: list[bytes] = []
+    head: bytes | None = None
+    for frame in deltas:
+        if head is not None and frame.startswith(head) and frame.endswith(_AFTER_TEXT):
+            pieces.append(b"%b%b\n\n" % (_MORE, frame[len(head) : -len(_AFTER_TEXT)]))
+        else:
+            head = _head(frame)
+            pieces.append(frame)
+    return b"".join(pieces)
+
+
+def split(row: bytes) -> Iterator[bytes]:
     """The single frames of a stored row; JSON has no raw newline, so an empty line ends each."""
-    for piece in frames.split(b"\n\n"):
-        if piece:
-            yield piece + b"\n\n"
+    head: bytes | None = None
+    for piece in row.split(b"\n\n"):
+        if piece.startswith(_MORE) and head is not None:
+            yield b"%b%b%b" % (head, piece[len(_MORE) :], _AFTER_TEXT)
+        elif piece:
+            frame = piece + b"\n\n"
+            head = _head(frame)
+            yield frame
+
+
+def _head(frame: bytes) -> bytes | None:
+    """What a text's delta begins with, up to its text; None for other frames."""
+    head, before, _ = frame.partition(_BEFORE_TEXT)
+    return head + before if before and frame.endswith(_AFTER_TEXT) else None
 
 
 def name_of(frame: bytes) -> str:

@@ -118,7 +118,7 @@ class Log:
             seq_to=first + len(taken) - 1,
             kind="delta",
             created_at=self._world.now(),
-            frames=b"".join(taken),
+            frames=frames.packed(taken),
         )
 
     def tail(

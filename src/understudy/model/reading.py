@@ -25,6 +25,7 @@ from understudy.wire.chat import (
 )
 
 _CHUNK = msgspec.json.Decoder(ChatChunk)
+_CHUNKS = msgspec.json.Decoder(list[ChatChunk])
 _COMPLETION = msgspec.json.Decoder(ChatCompletion)
 _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError)
 
@@ -101,15 +102,11 @@ class Reading:
 
     def _chunks(self, events: list[bytes]) -> list[ChatChunk]:
         """Decode events: the hot path."""
-        chunks = []
-        for event in events:
-            if event == DONE:
-                self.is_done = True
-                break
-            try:
-                chunk = _CHUNK.decode(event)
-            except _UNREADABLE:
-                chunk = self._repaired(event)
+        if DONE in events:
+            self.is_done = True
+            events = events[: events.index(DONE)]
+        chunks = _at_once(events) or [self._chunk(event) for event in events]
+        for event, chunk in zip(events, chunks, strict=True):
             if chunk.choices:
                 if not self.has_finish and chunk.choices[0].finish_reason:
                     self.has_finish = True
@@ -117,10 +114,15 @@ class Reading:
                 self._look_for_error(event)
             if chunk.error is not None:
                 raise self._error(_decoded(event))
-            chunks.append(chunk)
         if chunks:
             self.has_yielded = True
         return chunks
+
+    def _chunk(self, event: bytes) -> ChatChunk:
+        try:
+            return _CHUNK.decode(event)
+        except _UNREADABLE:
+            return self._repaired(event)
 
     def _repaired(self, event: bytes) -> ChatChunk:
         """A chunk whose fields have surprising types, or whose text is no Unicode."""
@@ -176,6 +178,17 @@ _STATUS_OF_TYPE = {
     "not_found_error": 404,
     "overloaded_error": 503,
 }
+
+
+def _at_once(events: Sequence[bytes]) -> list[ChatChunk] | None:
+    """Many chunks with one call of the decoder, which is quicker; None when one is not as usual."""
+    if len(events) < 2:
+        return None
+    try:
+        chunks = _CHUNKS.decode(b"[%b]" % b",".join(events))
+    except _UNREADABLE:
+        return None
+    return chunks if len(chunks) == len(events) else None
 
 
 def as_chunk(completion: ChatCompletion) -> ChatChunk:
