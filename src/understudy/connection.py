@@ -1,14 +1,22 @@
 """Connection: HTTP/1.1 as uvicorn speaks it, with a bounded head and few writes."""
 
 import asyncio
+import re
+from collections.abc import Mapping
 from functools import partial
 from typing import Any, cast
 
 import httptools
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.http.httptools_impl import (
+    STATUS_LINE,
+    HttpToolsProtocol,
+    RequestResponseCycle,
+)
 
 from understudy import limits
-from understudy.api.transport import BODY_IS_WHOLE, PUSH
+from understudy.api.transport import ANSWER, BODY_IS_WHOLE, PUSH
+
+_CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")  # As uvicorn has it, for values of headers.
 
 
 class Connection(HttpToolsProtocol):
@@ -51,7 +59,11 @@ class Connection(HttpToolsProtocol):
         """What comes next is another head."""
         self._head_bytes = 0
         if not self.parser.should_upgrade():
-            extensions: dict[str, Any] = {BODY_IS_WHOLE: {}, PUSH: partial(_pushed, self.cycle)}
+            extensions: dict[str, Any] = {
+                BODY_IS_WHOLE: {},
+                PUSH: partial(_pushed, self.cycle),
+                ANSWER: partial(_answered, self.cycle),
+            }
             self.scope["extensions"] = extensions
             super().on_message_complete()
 
@@ -80,6 +92,29 @@ def _pushed(answer: RequestResponseCycle, piece: bytes) -> bool:
     return True
 
 
+def _answered(
+    answer: RequestResponseCycle, status: int, headers: Mapping[str, str], body: bytes
+) -> bool:
+    """Send a whole answer as its `send` would in two steps, each header looked at by itself: a
+    tenth of what a small request costs. What is not as usual is left to `send`."""
+    transport = answer.transport
+    if answer.flow.write_paused or answer.disconnected or transport.is_closing():
+        return False
+    if answer.response_started or not answer.keep_alive:
+        return False
+    if _CONTROL.search("".join(headers.values())):
+        return False
+    own = "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
+    lines = [b"%b: %b\r\n" % header for header in answer.default_headers]
+    head = b"%b%b%b\r\n" % (STATUS_LINE[status], b"".join(lines), own.encode("latin-1", "replace"))
+    answer.response_started = answer.response_complete = True
+    answer.waiting_for_100_continue = False
+    cast("Gathering", transport).send(head + body)
+    answer.message_event.set()
+    answer.on_response()
+    return True
+
+
 class Gathering:
     """A transport that sends the head of an answer together with the body.
 
@@ -105,6 +140,11 @@ class Gathering:
             self._loop.call_soon(self._loop.call_soon, self._flush)
         else:
             self._transport.write(data)
+
+    def send(self, answer: bytes) -> None:
+        """Send a head with its body."""
+        self._flush()
+        self._transport.write(answer)
 
     def close(self) -> None:
         """Send what was written, then close."""

@@ -24,6 +24,7 @@ from understudy.api.operation import OPERATIONS, Call, Operation
 from understudy.api.routes import Routes, Target, target_of
 from understudy.api.stream import Stream
 from understudy.api.transport import (
+    ANSWER,
     PUSH,
     STREAM_HEADERS,
     Answer,
@@ -133,7 +134,10 @@ class Api:
             case Content():
                 await send_content(send, receive, answer, outgoing, without_body=is_head)
             case Answer():
-                await send_answer(send, receive, answer, outgoing, without_body=is_head)
+                at_once = (scope.get("extensions") or {}).get(ANSWER)
+                await send_answer(
+                    send, receive, answer, outgoing, without_body=is_head, at_once=at_once
+                )
 
     def _common_headers(self, request_id: str, headers: Mapping[str, str]) -> dict[str, str]:
         """What every response carries."""

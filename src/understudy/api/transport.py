@@ -24,6 +24,8 @@ Scope: TypeAlias = MutableMapping[str, Any]
 Receive: TypeAlias = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send: TypeAlias = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
+AtOnce: TypeAlias = Callable[[int, Mapping[str, str], bytes], bool]
+
 STREAM_HEADERS = {
     "content-type": "text/event-stream; charset=utf-8",
     "cache-control": "no-cache",
@@ -38,6 +40,9 @@ BODY_IS_WHOLE = "understudy.body_is_whole"
 # while the client is slow or gone: then it returns False. No server has to have it. (An empty piece
 # would be the body's end.)
 PUSH = "understudy.push"
+# A function that sends a whole answer at once, with little ado: status, headers, body. False when
+# it cannot, and sent nothing.
+ANSWER = "understudy.answer"
 
 
 class Disconnected(Exception):
@@ -143,16 +148,20 @@ async def send_answer(
     headers: Mapping[str, str],
     *,
     without_body: bool = False,
+    at_once: AtOnce | None = None,
 ) -> None:
-    """Send a whole response."""
+    """Send a whole response; through `at_once`, which is ANSWER, if that can."""
     all_headers = {**headers, **answer.headers}
     if answer.status != 204:
         all_headers["content-type"] = answer.content_type
         all_headers["content-length"] = str(len(answer.body))
+    body = b"" if without_body else answer.body
+    closes = "connection" in all_headers
+    if at_once is not None and not closes and at_once(answer.status, all_headers, body):
+        return
     await send(
         {"type": "http.response.start", "status": answer.status, "headers": _raw(all_headers)}
     )
-    body = b"" if without_body else answer.body
     if all_headers.get("connection") == "close":
         await send({"type": "http.response.body", "body": body, "more_body": True})
         await _linger(receive)
