@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+import weakref
 from collections.abc import Mapping
 from functools import partial
 from typing import Any, cast
@@ -59,10 +60,11 @@ class Connection(HttpToolsProtocol):
         """What comes next is another head."""
         self._head_bytes = 0
         if not self.parser.should_upgrade():
+            answer = weakref.ref(self.cycle)  # It holds the scope; both would be garbage in a ring.
             extensions: dict[str, Any] = {
                 BODY_IS_WHOLE: {},
-                PUSH: partial(_pushed, self.cycle),
-                ANSWER: partial(_answered, self.cycle),
+                PUSH: partial(_pushed, answer),
+                ANSWER: partial(_answered, answer),
             }
             self.scope["extensions"] = extensions
             super().on_message_complete()
@@ -82,9 +84,15 @@ class Connection(HttpToolsProtocol):
         self.send_400_response(reason)
 
 
-def _pushed(answer: RequestResponseCycle, piece: bytes) -> bool:
+def _pushed(of: "weakref.ref[RequestResponseCycle]", piece: bytes) -> bool:
     """Send a piece of an answer that has begun, as its `send` would, if that would not wait."""
-    if answer.flow.write_paused or answer.disconnected or not answer.chunked_encoding:
+    answer = of()
+    if (
+        answer is None
+        or answer.flow.write_paused
+        or answer.disconnected
+        or not answer.chunked_encoding
+    ):
         return False
     if answer.response_complete or answer.transport.is_closing():
         return False
@@ -93,10 +101,13 @@ def _pushed(answer: RequestResponseCycle, piece: bytes) -> bool:
 
 
 def _answered(
-    answer: RequestResponseCycle, status: int, headers: Mapping[str, str], body: bytes
+    of: "weakref.ref[RequestResponseCycle]", status: int, headers: Mapping[str, str], body: bytes
 ) -> bool:
     """Send a whole answer as its `send` would in two steps, each header looked at by itself: a
     tenth of what a small request costs. What is not as usual is left to `send`."""
+    answer = of()
+    if answer is None:
+        return False
     transport = answer.transport
     if answer.flow.write_paused or answer.disconnected or transport.is_closing():
         return False

@@ -233,6 +233,7 @@ class Driver:
         if not reach.unsettled:
             return pending
         await self.commit(pending)
+        self._newest = None  # A message may be deleted meanwhile.
         async with self.lease.interruptible(self.time_left_s):
             await file_search.wait_for_files(self.app, reach.unsettled)
         return None

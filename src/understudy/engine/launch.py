@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
+import msgspec
+
 from understudy import limits
 from understudy.engine import frames, history, record
 from understudy.engine.app import App
@@ -90,7 +92,10 @@ class Launch:
     def _newest(self, outcomes: Sequence[Sequence[Row]]) -> history.Newest | None:
         if not self.is_new:
             return None
-        return history.newest_of(outcomes[0] if self.reads else (), self.added)
+        try:
+            return history.newest_of(outcomes[0] if self.reads else (), self.added)
+        except msgspec.ValidationError:
+            return None  # The driver reads it again, and fails its run if it has to.
 
     def _job_statement(self, now: float) -> Statement:
         job = self.job

@@ -105,8 +105,11 @@ class Reading:
         if DONE in events:
             self.is_done = True
             events = events[: events.index(DONE)]
-        chunks = _at_once(events) or [self._chunk(event) for event in events]
-        for event, chunk in zip(events, chunks, strict=True):
+        many = _at_once(events)
+        chunks: list[ChatChunk] = []
+        for place, event in enumerate(events):
+            chunk = many[place] if many else self._chunk(event)
+            chunks.append(chunk)
             if chunk.choices:
                 if not self.has_finish and chunk.choices[0].finish_reason:
                     self.has_finish = True
