@@ -153,7 +153,7 @@ async def test_citations_outlive_their_driver(store: Store, clock: Clock) -> Non
     script: Json = {"turns": [LOOK, [cites, {"silence": True}]]}
     async with opened_stage(store, clock) as stage:
         run = await ask(stage, await searchable(stage), script)
-        await saved(stage, run, b"so")
+        await saved(stage, run, b'"so"')  # The word, not a part of another.
         await stage.app.worker.drain(0.05)
     async with opened_stage(store, clock) as stage:
         async with asyncio.timeout(20):

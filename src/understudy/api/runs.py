@@ -56,7 +56,7 @@ async def create_run(
     now = call.app.world.now()
     made = messages.new_messages(call, thread_id, bodies, at=now)
     more += [messages.insert(call, one, at=now) for one in made]
-    launch = launch_new(call.app, call.project, move, added=made)
+    launch = launch_new(call.app, call.project, move)
     return await _launch(call, launch, more, streams=body.stream is True)
 
 
@@ -74,7 +74,7 @@ async def create_thread_and_run(
     await tool_resources.check_references(call, given(body.tool_resources, ToolResources()))
     move = await _begin(call, body, new.thread.id, include)
     created = Event(name="thread.created", data=new.thread)
-    launch = launch_new(call.app, call.project, move, before=[created], added=new.messages)
+    launch = launch_new(call.app, call.project, move, before=[created], messages=new.messages)
     return await _launch(call, launch, new.statements, streams=body.stream is True)
 
 
@@ -103,13 +103,7 @@ async def _launch(
     run = launch.run
     try:
         # What belongs to the call comes first: a thread must be there before its run.
-        outcomes = await call.commit(
-            *launch.reads,
-            *more,
-            *launch.statements,
-            answer=run,
-            stream=f"{run.id}.{launch.fence}",
-        )
+        await call.commit(*more, *launch.statements, answer=run, stream=f"{run.id}.{launch.fence}")
     except Conflict as conflict:
         launch.abandon()
         await _explain(call, run.thread_id, conflict)
@@ -117,7 +111,7 @@ async def _launch(
     except BaseException:
         launch.abandon()
         raise
-    launch.go(outcomes)
+    launch.go()
     stores.ring(call)
     await asyncio.sleep(0)  # The driver first: it has a model to ask.
     return run_stream(call, run.id, (launch.fence, 0)) if streams else run

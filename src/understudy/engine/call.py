@@ -118,11 +118,11 @@ async def _stream(driver: Driver, request: ChatRequest, call_id: str) -> None:
                 finally:  # Of a turn that becomes too much, what came before it is said.
                     _show(driver)
                     if driver.unsaid:
-                        await _commit(driver)
+                        await _commit_unsaid(driver)
             assert driver.turn is not None, "a turn is heard"
             driver.unsaid = driver.turn.finish(driver.now)
             _show(driver)
-            await _commit(driver)
+            await _commit_unsaid(driver)
     finally:
         await chunks.aclose()
 
@@ -139,7 +139,7 @@ def _hear(driver: Driver, batch: list[ChatChunk]) -> None:
         said.append(one)  # noqa: PERF402 (it may raise, and then what came is there)
 
 
-async def _commit(driver: Driver) -> None:
+async def _commit_unsaid(driver: Driver) -> None:
     """The happenings, each with the deltas that follow it."""
     while driver.unsaid:
         happening = driver.unsaid.pop(0)

@@ -16,15 +16,12 @@ from understudy.machine.happenings import State
 from understudy.machine.private import MessagePrivate, StepPrivate
 from understudy.machine.transcript import Done, Files, Stored, Window
 from understudy.settings import context_tokens_of
-from understudy.store import Row, Statement
 from understudy.store.records import Record
-from understudy.store.store import page_of
 from understudy.wire.chat import ChatRequest
 from understudy.wire.messages import Message
 from understudy.wire.steps import MessageCreationDetails, Step
 
 _PAGE = 50
-_READ_IN_COMMIT = 20  # Few: whoever commits next waits for it.
 
 
 class NoBudget(Exception):
@@ -53,18 +50,6 @@ class Newest:
 
     messages: Sequence[Stored]
     has_older: bool
-
-
-def reads_newest(app: App, project: str, thread_id: str) -> Statement:
-    """For the commit that creates a run: it reads how the thread ends, so that nobody has to look
-    again before the model can be asked."""
-    return app.store.newest("message", project, thread_id, limit=_READ_IN_COMMIT)
-
-
-def newest_of(rows: Sequence[Row], added: Sequence[Stored]) -> Newest:
-    """What that read, and the messages that the same commit added, the oldest first."""
-    page, has_more = page_of(rows, _READ_IN_COMMIT)
-    return Newest([*reversed(added), *map(_stored, page)], has_more)
 
 
 async def next_question(

@@ -10,8 +10,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-import msgspec
-
 from understudy import limits
 from understudy.engine import frames, history, record
 from understudy.engine.app import App
@@ -21,7 +19,7 @@ from understudy.engine.lease import Lease
 from understudy.machine.happenings import CallModel, Claimed, Move
 from understudy.machine.run import apply
 from understudy.machine.transcript import Stored
-from understudy.store import Row, Statement, changes
+from understudy.store import Statement, changes
 from understudy.store.records import Job
 from understudy.wire.events import Event
 from understudy.wire.runs import Run
@@ -39,8 +37,7 @@ class Launch:
     job: Job
     versions: record.Versions
     is_new: bool
-    is_thread_new: bool = False
-    added: Sequence[Stored] = ()  # Messages of the same commit.
+    thread: history.Newest | None = None  # All its messages, when it is made with the run.
 
     @property
     def fence(self) -> int:
@@ -61,17 +58,8 @@ class Launch:
             )
         return result
 
-    @cached_property
-    def reads(self) -> list[Statement]:
-        """What comes before everything else in the commit: the thread's end, for a driver that
-        begins at once."""
-        if self.job.lease_owner is None or self.is_thread_new or not self.is_new:
-            return []
-        return [history.reads_newest(self.app, self.job.project, self.run.thread_id)]
-
-    def go(self, outcomes: Sequence[Sequence[Row]]) -> None:
-        """The commit is durable, and its outcomes are those of `reads` and whatever came after:
-        begin, or ring for whoever has a slot."""
+    def go(self) -> None:
+        """The commit is durable: begin, or ring for whoever has a slot."""
         worker = self.app.worker
         if self.job.lease_owner is None:
             self.app.bell.ring(f"run:{self.job.id}")
@@ -82,20 +70,12 @@ class Launch:
         lease = Lease(self.job, self.job.lease_owner)
         live = self.app.log.open(lease)
         live.show(self._frames)
-        worker.adopt(lease, live, Start(self.move.state, self.versions, self._newest(outcomes)))
+        worker.adopt(lease, live, Start(self.move.state, self.versions, self.thread))
 
     def abandon(self) -> None:
         """The commit was refused: the slot is free again."""
         if self.job.lease_owner is not None:
             self.app.worker.release(self.job.project)
-
-    def _newest(self, outcomes: Sequence[Sequence[Row]]) -> history.Newest | None:
-        if not self.is_new:
-            return None
-        try:
-            return history.newest_of(outcomes[0] if self.reads else (), self.added)
-        except msgspec.ValidationError:
-            return None  # The driver reads it again, and fails its run if it has to.
 
     def _job_statement(self, now: float) -> Statement:
         job = self.job
@@ -136,10 +116,10 @@ def launch_new(
     move: Move,
     *,
     before: Sequence[Event] = (),
-    added: Sequence[Stored] = (),
+    messages: Sequence[Stored] | None = None,
 ) -> Launch:
-    """A run that is created; `before` are events that precede its own (thread.created), when the
-    thread is created with it, and `added` the messages that are."""
+    """A run that is created; `before` are events that precede its own (thread.created), `messages`
+    those of a thread that is made with it, the oldest first."""
     run = move.state.run
     now = app.world.now()
     begun = _begun(app, project, move)
@@ -166,8 +146,7 @@ def launch_new(
         job,
         record.Versions(),
         is_new=True,
-        is_thread_new=bool(before),
-        added=added,
+        thread=None if messages is None else history.Newest(messages[::-1], has_older=False),
     )
 
 

@@ -16,7 +16,7 @@ Place = tuple[int, int]  # (fence, sequence)
 
 
 class LiveLog:
-    """The frames of one run under one fence, from `first_seq` on."""
+    """The frames of one run under one fence, as far back as they are kept."""
 
     def __init__(self, run_id: str, fence: int) -> None:
         self.run_id = run_id

@@ -132,7 +132,7 @@ class Turn:
                 heard += 1
 
     def feed(self, chunk: ChatChunk, now: int) -> list[Said]:
-        """The same of one chunk, whose text is no `Pieces`."""
+        """What one chunk says, each piece of it an Event."""
         if chunk.usage is not None:
             self._usage = chunk.usage
         if not chunk.choices:

@@ -125,17 +125,10 @@ class Store:
             args |= {"purpose": None, "status": None, "ids": None, **(where or {})}
             args["ids"] = None if ids is None else _json(ids)
         rows = await self._database.fetch(_LISTS[which, scan], args)
-        page, has_more = page_of(rows, limit)
+        page = [_record(row) for row in rows[:limit]]
         if backwards:
             page.reverse()
-        return page, has_more
-
-    def newest(self, kind: str, project: str, parent: str, *, limit: int) -> Statement:
-        """The newest objects of a parent, for a commit that wants to read them as it finds them;
-        `page_of` reads its rows."""
-        bounds = {"low_at": _FIRST[0], "low_seq": _FIRST[1], "high_at": _LAST[0]}
-        scope = {"kind": kind, "project": project, "parent": parent, "high_seq": _LAST[1]}
-        return Statement("list_desc", {**scope, **bounds, "limit": limit + 1})
+        return page, len(rows) > limit
 
     async def job(self, id: str) -> Job | None:
         """The job of this object, if work is left."""
@@ -369,11 +362,6 @@ def file_counts(files: Mapping[str, int]) -> FileCounts:
 
 def _reverse(order: Order) -> Order:
     return "desc" if order == "asc" else "asc"
-
-
-def page_of(rows: Sequence[Row], limit: int) -> tuple[list[Record], bool]:
-    """The objects of up to `limit` rows, and whether there was one more."""
-    return [_record(row) for row in rows[:limit]], len(rows) > limit
 
 
 def _record(row: Row) -> Record:
