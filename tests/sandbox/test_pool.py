@@ -153,3 +153,24 @@ async def test_closing_ends_a_session_that_is_being_made() -> None:
     assert not any(child.is_running() for child in children)
     with pytest.raises(SandboxUnavailable, match="stopping"):
         await sandbox.session("c")
+
+
+async def test_a_session_that_is_ready_as_its_asker_goes_away_is_ended() -> None:
+    """Nobody else knows of it; closing the pool waits for its end."""
+    made: list[ChannelSession] = []
+    local = Local()
+
+    async def make(slots: asyncio.Semaphore) -> ChannelSession:
+        made.append(await local._make(slots))
+        asyncio.get_running_loop().call_soon(asking.cancel)
+        return made[-1]
+
+    before = psutil.Process().children()
+    pool = Pool(make, Sizes(spare=0))
+    asking = asyncio.create_task(pool.session("a"))
+    with pytest.raises(asyncio.CancelledError):
+        await asking
+    await pool.close()
+    assert made[0].is_lost
+    assert [child for child in psutil.Process().children() if child not in before] == []
+    await local.close()

@@ -28,7 +28,8 @@ async def store(tmp_path: Path) -> AsyncIterator[Store]:
 def writer() -> psutil.Process:
     """The writer that this process has."""
     children = psutil.Process().children()
-    [found] = [one for one in children if "understudy.store.sqlite_writer" in one.cmdline()]
+    alive = [one for one in children if one.status() != psutil.STATUS_ZOMBIE]
+    [found] = [one for one in alive if "understudy.store.sqlite_writer" in one.cmdline()]
     return found
 
 

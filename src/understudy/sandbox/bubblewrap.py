@@ -136,6 +136,7 @@ class Bubblewrap:
         try:
             await prove(session, self._environment.prefix)
         finally:
+            self._pool.end(session)  # So that it is waited for, whatever becomes of this start.
             await session.close()
 
     async def _first(self) -> ChannelSession:

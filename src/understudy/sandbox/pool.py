@@ -5,9 +5,9 @@ import contextlib
 import os
 import time
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import structlog
 
@@ -54,7 +54,7 @@ class PooledSession(Session, Protocol):
         """Begin to end it: it is lost from now on."""
 
 
-Make = Callable[[asyncio.Semaphore], Awaitable[PooledSession]]
+Make = Callable[[asyncio.Semaphore], Coroutine[Any, Any, PooledSession]]
 
 
 class Pool:
@@ -66,7 +66,7 @@ class Pool:
         self._slots = asyncio.Semaphore(sizes.calls)
         self._by_key: OrderedDict[str, PooledSession] = OrderedDict()  # The longest unused first.
         self._spare: list[PooledSession] = []
-        self._making: set[asyncio.Future[PooledSession]] = set()
+        self._making: set[asyncio.Task[PooledSession]] = set()
         self._ending: set[asyncio.Task[None]] = set()
         self._wanted = asyncio.Event()
         self._keeper: asyncio.Task[None] | None = None
@@ -83,10 +83,10 @@ class Pool:
         self._must_be_open()
         new = await self._take()
         if session := self._living(key):  # Somebody else was as fast.
-            self._end(new)
+            self.end(new)
             return session
         if self._is_closed:
-            self._end(new)
+            self.end(new)
             raise stopping()
         self._by_key[key] = new
         new.used_at = time.monotonic()
@@ -96,13 +96,24 @@ class Pool:
     async def forget(self, key: str) -> None:
         """Close the key's session, if there is one."""
         if session := self._by_key.pop(key, None):
+            self.end(session)
             await session.close()
 
     async def drop_spare(self) -> None:
         """End the sessions that nobody has yet."""
         spare, self._spare = self._spare, []
         for session in spare:
-            self._end(session)
+            self.end(session)
+
+    def end(self, session: PooledSession) -> None:
+        """End a session behind everybody's back; for who still holds it, it is lost from now on.
+
+        Closing the pool waits for it.
+        """
+        session.hang_up()
+        ending = asyncio.create_task(session.close())
+        self._ending.add(ending)
+        ending.add_done_callback(self._ending.discard)
 
     async def close(self) -> None:
         """End all sessions, and wait until nothing of them is left."""
@@ -112,12 +123,13 @@ class Pool:
             with contextlib.suppress(asyncio.CancelledError):
                 await self._keeper
         for making in self._making:
-            making.cancel()
+            if not making.cancelling():  # A second time would keep it from tidying up.
+                making.cancel()
         if self._making:
             await asyncio.wait(self._making)
         await asyncio.sleep(0)  # Who has just got a session sees that it is over, and ends it.
         for session in (*self._by_key.values(), *self._spare):
-            self._end(session)
+            self.end(session)
         self._by_key.clear()
         self._spare.clear()
         if self._ending:
@@ -129,16 +141,23 @@ class Pool:
 
     async def _made(self) -> PooledSession:
         """A new session. Closing the pool ends its making, too."""
-        making = asyncio.ensure_future(self._make(self._slots))
+        making = asyncio.create_task(self._make(self._slots))
         self._making.add(making)
         making.add_done_callback(self._making.discard)
         try:
-            return await making
+            await asyncio.wait([making])
         except asyncio.CancelledError:
-            caller = asyncio.current_task()
-            if caller is None or not caller.cancelling():
-                self._must_be_open()
+            # It may be ready by now, and nobody else knows of it.
+            making.cancel()
+            making.add_done_callback(self._end_unclaimed)
             raise
+        if making.cancelled():
+            raise stopping()
+        return making.result()
+
+    def _end_unclaimed(self, making: asyncio.Task[PooledSession]) -> None:
+        if not making.cancelled() and not making.exception():
+            self.end(making.result())
 
     def _living(self, key: str) -> PooledSession | None:
         session = self._by_key.get(key)
@@ -146,7 +165,7 @@ class Pool:
             return None
         if session.is_lost or (self._is_over(session) and not session.is_busy):
             del self._by_key[key]
-            self._end(session)
+            self.end(session)
             return None
         self._by_key.move_to_end(key)
         session.used_at = time.monotonic()
@@ -166,7 +185,7 @@ class Pool:
             if not session.is_lost:
                 session.born_at = time.monotonic()
                 return session
-            self._end(session)
+            self.end(session)
         return await self._made()
 
     def _make_room(self) -> None:
@@ -174,14 +193,7 @@ class Pool:
         while len(self._by_key) > self._sizes.sessions:
             *others, _newest = self._by_key
             unused = [key for key in others if not self._by_key[key].is_busy]
-            self._end(self._by_key.pop((unused or others)[0]))
-
-    def _end(self, session: PooledSession) -> None:
-        """End a session behind everybody's back; for who still holds it, it is lost from now on."""
-        session.hang_up()
-        ending = asyncio.create_task(session.close())
-        self._ending.add(ending)
-        ending.add_done_callback(self._ending.discard)
+            self.end(self._by_key.pop((unused or others)[0]))
 
     async def _keep(self) -> None:
         """Fill up what is spare, and end what is over."""
@@ -204,7 +216,7 @@ class Pool:
         session = self._by_key[key]
         if session.is_lost or self._is_over(session):
             del self._by_key[key]
-            self._end(session)
+            self.end(session)
 
     async def _fill(self) -> None:
         while len(self._spare) < self._sizes.spare:
