@@ -9,7 +9,10 @@ from tests.crash.client import events_in as events
 from tests.engine.stage import Clock, Json, Stage, eventually, opened_stage
 from understudy import limits
 from understudy.bell.local import LocalBell
+from understudy.engine import frames
 from understudy.engine.live_log import LiveLog
+from understudy.machine.deltas import Pieces
+from understudy.store import Conflict
 from understudy.store.store import Store
 
 
@@ -61,15 +64,30 @@ async def test_frames_of_a_commit_under_way_are_not_trimmed(
     monkeypatch.setattr(limits, "LIVE_LOG_BYTES", 4)
     live = LiveLog("run_1", 1)
     live.show([b"fact"])
-    live.show_deltas([b"one ", b"two "])
-    with live.unsaved() as (first, taken):
-        live.show_deltas([b"three", b"four"])
-        assert (first, taken) == (2, [b"one ", b"two "])
-        assert live.since(1) == [b"one ", b"two ", b"three", b"four"]
+    live.show_deltas([Pieces("msg_1", 0, ["one ", "two "])])
+    before = live.since(1)
+    with live.unsaved() as taken:
+        live.show_deltas([Pieces("msg_1", 0, ["three", "four"])])
+        assert (taken.first, taken.count) == (2, 2)
+        assert live.since(1)[:2] == list(frames.split(taken.packed())) == before
+        assert len(live.since(1)) == 4
         assert not live.covers((1, 0))
     live.wake()
     assert not live.covers((1, 1))
-    assert live.since(3) == [b"three", b"four"]
+    assert len(live.since(3)) == 2
+
+
+async def test_what_a_commit_could_not_save_is_saved_by_the_next() -> None:
+    """In one row with what came meanwhile."""
+    live = LiveLog("run_1", 1)
+    live.show([b"fact"])
+    live.show_deltas([Pieces("msg_1", 0, ["one ", "two "])])
+    with pytest.raises(Conflict), live.unsaved():
+        live.show_deltas([Pieces("msg_1", 0, ["three"])])
+        raise Conflict("hold_job")
+    with live.unsaved() as taken:
+        assert (taken.first, taken.count) == (2, 3)
+        assert list(frames.split(taken.packed())) == live.since(1)
 
 
 async def test_two_hundred_readers_see_the_same(stage: Stage) -> None:

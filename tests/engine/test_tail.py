@@ -69,8 +69,8 @@ async def test_what_was_read_from_the_store_is_not_pushed_again(stage: Stage) ->
     for frame in (b"one", b"two"):
         live.show([frame])
     assert pushed == []
-    live.show_deltas([b"three"])
-    live.show_deltas([b"four", b"five"])
+    live.show([b"three"])
+    live.show([b"four", b"five"])
     assert pushed == [b"three", b"fourfive"]
     live.show([b"six"], ends=True)
     assert await reading == b"six" + frames.DONE

@@ -9,12 +9,18 @@ from hypothesis import strategies as st
 
 from tests.machine.play import ALL_TOOLS, FUNCTIONS, NOW, Play, chunk
 from understudy import limits
-from understudy.engine import frames
+from understudy.engine.frames import Row
 from understudy.machine.annotations import Annotations
 from understudy.machine.calls import TooMuch
 from understudy.machine.citations import Citations
 from understudy.machine.deltas import Pieces, Said, Turn
-from understudy.machine.happenings import CallsBegan, ModelSpoke, TextBegan, TextEnded
+from understudy.machine.happenings import (
+    CallsBegan,
+    Happening,
+    ModelSpoke,
+    TextBegan,
+    TextEnded,
+)
 from understudy.machine.message import text_content
 from understudy.wire.chat import (
     ChatChunk,
@@ -202,11 +208,12 @@ def test_what_comes_together_says_what_it_says_alone(
 def bytes_of(said: list[Said]) -> list[object]:
     """What clients see of it; happenings as they are."""
     seen: list[object] = []
+    row = Row()
     for one in said:
-        if isinstance(one, Pieces):
-            seen += frames.pieces(one)
+        if isinstance(one, Happening):
+            seen.append(one)
         else:
-            seen.append(frames.frame(one) if isinstance(one, Event) else one)
+            seen += row.add(one)
     return seen
 
 

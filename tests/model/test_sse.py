@@ -37,7 +37,7 @@ EVENTS = [
 
 
 PARTS = [b"data: {", b"data:", b"data:\n", b"}", b"\n", b"\n\n", b"\r", b"[DONE]", b"x"]
-PARTS += [b"data: {}\n\n", b"\xef\xbb\xbf"]
+PARTS += [b"data: {}\n\n", b"data: [DONE] \n\n", b"data: \n\n", b"\xef\xbb\xbf"]
 
 
 def parse(pieces: list[bytes]) -> list[bytes]:

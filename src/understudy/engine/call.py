@@ -7,7 +7,6 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from understudy import limits
-from understudy.engine import frames
 from understudy.machine.annotations import Annotations
 from understudy.machine.calls import TooMuch
 from understudy.machine.citations import Citations
@@ -149,18 +148,13 @@ async def _commit_unsaid(driver: Driver) -> None:
 
 def _show(driver: Driver) -> None:
     """The deltas up to the next happening."""
-    shown: list[bytes] = []
-    count = 0
+    shown: list[Event | Pieces] = []
     for one in driver.unsaid:
-        if isinstance(one, Pieces):
-            shown += frames.pieces(one)
-        elif isinstance(one, Event):
-            shown.append(frames.frame(one))
-        else:
+        if isinstance(one, Happening):
             break
-        count += 1
-    del driver.unsaid[:count]
+        shown.append(one)
     if shown:
+        del driver.unsaid[: len(shown)]
         driver.show(shown)
 
 

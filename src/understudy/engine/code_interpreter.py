@@ -9,7 +9,7 @@ the session stops the code, and nothing of the call is committed.
 from typing import TYPE_CHECKING
 
 from understudy import limits
-from understudy.engine import code_logs, code_outputs, frames, sandbox_files
+from understudy.engine import code_logs, code_outputs, sandbox_files
 from understudy.engine.answer import Answer, ToolOff
 from understudy.engine.code_logs import Logs
 from understudy.engine.code_outputs import Outputs
@@ -95,4 +95,4 @@ def _show(driver: "Driver", piece: str) -> None:
     assert driver.state.step is not None, "a call's step is open"
     body = StepDeltaBody(step_details=ToolCallsDetails(tool_calls=[logs_delta(piece)]))
     delta = StepDelta(id=driver.state.step.id, delta=body)
-    driver.show([frames.frame(Event(name="thread.run.step.delta", data=delta))])
+    driver.show([Event(name="thread.run.step.delta", data=delta)])

@@ -24,7 +24,7 @@ from understudy.engine.sandbox_files import Mount
 from understudy.engine.tools import TOOLS
 from understudy.errors import ApiError
 from understudy.machine import toolbox
-from understudy.machine.deltas import Said, Turn
+from understudy.machine.deltas import Pieces, Said, Turn
 from understudy.machine.happenings import (
     BudgetExhausted,
     CallModel,
@@ -45,7 +45,7 @@ from understudy.machine.happenings import (
 from understudy.machine.run import ACTIVE, apply
 from understudy.model import SORRY
 from understudy.store import Conflict, Statement, Unavailable, changes, index_changes
-from understudy.wire.events import STREAM_ENDS
+from understudy.wire.events import STREAM_ENDS, Event
 from understudy.wire.messages import Content
 from understudy.wire.runs import Usage
 from understudy.wire.steps import Step
@@ -333,8 +333,8 @@ class Driver:
 
     # Showing and committing.
 
-    def show(self, deltas: Sequence[bytes]) -> None:
-        """Clients see these frames at once; they are saved soon."""
+    def show(self, deltas: Sequence[Event | Pieces]) -> None:
+        """Clients see these at once; they are saved soon."""
         self.live.show_deltas(deltas)
         self.app.log.save_soon(self.live, self.lease)
 
@@ -380,8 +380,8 @@ class Driver:
         then: Callable[[], None] | None,
     ) -> None:
         async with self.live.saving:
-            with self.live.unsaved() as unsaved:
-                events, shown = self.app.log.append(self.live, unsaved, move.events if move else ())
+            with self.live.unsaved() as deltas:
+                events, shown = self.app.log.append(self.live, deltas, move.events if move else ())
                 stored = self.made.statements if self.made else ()
                 statements = [self._hold(cancelled_ok), *events, *self.ending, *stored, *more]
                 if move is not None:

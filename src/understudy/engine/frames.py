@@ -40,13 +40,6 @@ def frame(event: Event) -> bytes:
     return b"event: %b\ndata: %b\n\n" % (event.name.encode(), _encode(event.data))
 
 
-def pieces(said: Pieces) -> list[bytes]:
-    """The frames of a text's pieces. Nearly all frames are of this kind, and only the text of one
-    differs from the next."""
-    head, tail = _around_text(said.message_id, said.index)
-    return [b"%b%b%b" % (head, _encode(text), tail) for text in said.texts]
-
-
 @lru_cache(limits.RUNS_AT_ONCE)
 def _around_text(message_id: str, index: int) -> tuple[bytes, bytes]:
     """What stands before and after the text in the frame of its delta."""
@@ -88,17 +81,55 @@ def restored(frame: bytes, run: Run) -> bytes:
     return b"%b\ndata: %b\n\n" % (head, _encode(snapshot))
 
 
-def packed(deltas: Sequence[bytes]) -> bytes:
-    """Frames of deltas as the log stores them in one row."""
-    pieces: list[bytes] = []
-    head: bytes | None = None
-    for frame in deltas:
-        if head is not None and frame.startswith(head) and frame.endswith(_AFTER_TEXT):
-            pieces.append(b"%b%b\n\n" % (_MORE, frame[len(head) : -len(_AFTER_TEXT)]))
+class Row:
+    """Deltas as the log stores them in one row: `count` of them, the first is `first`."""
+
+    __slots__ = ("_head", "_parts", "count", "first")
+
+    def __init__(self) -> None:
+        self.first = 0
+        self.count = 0
+        self._parts: list[bytes] = []
+        self._head: bytes | None = None  # Of the last whole frame.
+
+    def add(self, said: Event | Pieces) -> list[bytes]:
+        """More of them; the frames that clients see."""
+        if isinstance(said, Event):
+            shown = [frame(said)]
+            self._add_one(shown[0])
         else:
-            head = _head(frame)
-            pieces.append(frame)
-    return b"".join(pieces)
+            head, tail = _around_text(said.message_id, said.index)
+            texts = [_encode(text) for text in said.texts]
+            shown = [b"%b%b%b" % (head, text, tail) for text in texts]
+            self._add_texts(head, texts, shown[0])
+        self.count += len(shown)
+        return shown
+
+    def extend(self, later: "Row") -> None:
+        """Take over those that come right after these."""
+        self.count += later.count
+        self._parts += later._parts
+        self._head = later._head or self._head
+
+    def packed(self) -> bytes:
+        """What the row holds."""
+        return b"".join(self._parts)
+
+    def _add_texts(self, head: bytes, texts: Sequence[bytes], whole: bytes) -> None:
+        if self._head != head:
+            self._head = head
+            self._parts.append(whole)
+            texts = texts[1:]
+        if texts:
+            self._parts.append(b"%b%b\n\n" % (_MORE, (b"\n\n" + _MORE).join(texts)))
+
+    def _add_one(self, whole: bytes) -> None:
+        if self._head and whole.startswith(self._head) and whole.endswith(_AFTER_TEXT):
+            text = whole[len(self._head) : -len(_AFTER_TEXT)]
+            self._parts.append(b"%b%b\n\n" % (_MORE, text))
+        else:
+            self._head = _head(whole)
+            self._parts.append(whole)
 
 
 def split(row: bytes) -> Iterator[bytes]:

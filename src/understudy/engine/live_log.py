@@ -9,8 +9,11 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from understudy import limits
+from understudy.engine.frames import Row
 from understudy.engine.listener import Listener
 from understudy.errors import ApiError
+from understudy.machine.deltas import Pieces
+from understudy.wire.events import Event
 
 Place = tuple[int, int]  # (fence, sequence)
 
@@ -27,8 +30,7 @@ class LiveLog:
         self._frames: list[bytes] = []
         self._first = 1  # The sequence of _frames[0].
         self._bytes = 0
-        self._unsaved: list[bytes] = []
-        self._unsaved_from = 1
+        self._unsaved = Row()
         self._in_commit = 0  # How many are in a commit just now.
         self._end: int | None = None  # The sequence of the event that ends streams.
         self._listeners: set[Listener] = set()
@@ -46,25 +48,25 @@ class LiveLog:
         if wakes:
             self.wake()
 
-    def show_deltas(self, shown: Sequence[bytes]) -> None:
+    def show_deltas(self, deltas: Sequence[Event | Pieces]) -> None:
         """Clients see these deltas now; the next save persists them."""
-        if not self._unsaved:
-            self._unsaved_from = self.next_seq
-        self._unsaved.extend(shown)
-        self.show(shown)
+        unsaved = self._unsaved
+        if not unsaved.count:
+            unsaved.first = self.next_seq
+        self.show([frame for delta in deltas for frame in unsaved.add(delta)])
 
     @contextmanager
-    def unsaved(self) -> Iterator[tuple[int, list[bytes]]]:
-        """The deltas that no commit holds yet, and the sequence of the first, for a commit
-        inside the block. When that fails they are unsaved again: the next one takes them."""
-        first, taken = self._unsaved_from, self._unsaved
-        self._unsaved, self._in_commit = [], len(taken)
+    def unsaved(self) -> Iterator[Row]:
+        """The deltas that no commit holds yet, for a commit inside the block. When that fails
+        they are unsaved again: the next one takes them."""
+        taken, self._unsaved = self._unsaved, Row()
+        self._in_commit = taken.count
         try:
-            yield first, taken
+            yield taken
         except BaseException:
-            if taken:
-                self._unsaved[:0] = taken
-                self._unsaved_from = first
+            if taken.count:
+                taken.extend(self._unsaved)
+                self._unsaved = taken
             raise
         finally:
             self._in_commit = 0
@@ -109,7 +111,7 @@ class LiveLog:
 
     def _trim(self) -> None:
         """Forget the older half; saved frames can be read from the store. Unsaved ones stay."""
-        saved = len(self._frames) - len(self._unsaved) - self._in_commit
+        saved = len(self._frames) - self._unsaved.count - self._in_commit
         drop = min(saved, len(self._frames) // 2)
         self._bytes -= sum(map(len, self._frames[:drop]))
         del self._frames[:drop]

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from understudy import limits
 from understudy.bell import Bell
 from understudy.engine import frames
+from understudy.engine.frames import Row
 from understudy.engine.lease import Lease
 from understudy.engine.live_log import LiveLog, Place
 from understudy.engine.tail import Reads, Tail
@@ -76,9 +77,9 @@ class Log:
                 lease.id, owner=lease.owner, fence=lease.fence, cancelled_ok=True
             )
             try:
-                with live.unsaved() as (first, taken):
-                    if taken:
-                        await self._store.commit(guard, self._delta_row(live, first, taken))
+                with live.unsaved() as deltas:
+                    if deltas.count:
+                        await self._store.commit(guard, self._delta_row(live, deltas))
             except Conflict:
                 lease.interrupt("lost")
             except Unavailable:
@@ -86,12 +87,11 @@ class Log:
                     self._dirty[live] = lease  # The next tick tries again.
 
     def append(
-        self, live: LiveLog, unsaved: tuple[int, list[bytes]], events: Sequence[Event]
+        self, live: LiveLog, deltas: Row, events: Sequence[Event]
     ) -> tuple[list[Statement], list[bytes]]:
         """The statements that persist these lifecycle events (and the deltas before them), and
         the frames to show once they are committed. Call it under `live.saving`."""
-        first, taken = unsaved
-        statements = [self._delta_row(live, first, taken)] if taken else []
+        statements = [self._delta_row(live, deltas)] if deltas.count else []
         shown = [frames.frame(event) for event in events]
         if shown:
             kept = [frames.stored(event, one) for event, one in zip(events, shown, strict=True)]
@@ -110,15 +110,15 @@ class Log:
             frames=b"".join(kept),
         )
 
-    def _delta_row(self, live: LiveLog, first: int, taken: Sequence[bytes]) -> Statement:
+    def _delta_row(self, live: LiveLog, deltas: Row) -> Statement:
         return changes.append_events(
             live.run_id,
             fence=live.fence,
-            seq_from=first,
-            seq_to=first + len(taken) - 1,
+            seq_from=deltas.first,
+            seq_to=deltas.first + deltas.count - 1,
             kind="delta",
             created_at=self._world.now(),
-            frames=frames.packed(taken),
+            frames=deltas.packed(),
         )
 
     def tail(

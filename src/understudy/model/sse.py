@@ -79,14 +79,13 @@ class SseParser:
         if self._data or b"\r" in text:
             self._each_line(text, events)
             return events
+        if (plain := _single_lines(text)) is not None:
+            return plain
         *blocks, rest = text.split(b"\n\n")
         for block in blocks:
-            if block.startswith(b"data: {") and b"\n" not in block:
-                events.append(block[6:])  # As nearly every event is.
-            else:
-                self._each_line(block, events)
-                if self._data:
-                    events.append(self._event())
+            self._each_line(block, events)
+            if self._data:
+                events.append(self._event())
         self._each_line(rest, events)
         return events
 
@@ -100,11 +99,12 @@ class SseParser:
 
     def _add(self, value: bytes, events: list[bytes]) -> None:
         """One more `data:` line, which may show that the event before it was over."""
-        is_done = value.strip() == DONE
+        value = _value(value)
+        is_done = value == DONE
         if self._data and (is_done or _begins_anew(self._data[-1], value)):
             events.append(self._event())
         if is_done:
-            events.append(DONE)
+            events.append(value)
         else:
             self._data.append(value)
 
@@ -124,6 +124,22 @@ def _is_one_event(piece: bytes) -> bool:
         and piece.find(b"\n") == len(piece) - 2
         and b"\r" not in piece
     )
+
+
+def _single_lines(text: bytes) -> list[bytes] | None:
+    """The events of a text without CR that is nothing but events of one line, as nearly every one
+    is; None of any other. Each line feed is accounted for, so no line is looked at by itself."""
+    if not (text.startswith(b"data: ") and text.endswith(b"\n\n")):
+        return None
+    events = text[6:-2].split(b"\n\ndata: ")
+    if text.count(b"\n") != 2 * len(events):
+        return None
+    return [event if event[:1] == b"{" else _value(event) for event in events]
+
+
+def _value(value: bytes) -> bytes:
+    """The value of a `data:` line; some providers put spaces around [DONE]."""
+    return DONE if value.strip() == DONE else value
 
 
 def _begins_anew(last: bytes, value: bytes) -> bool:
