@@ -35,7 +35,7 @@ from understudy.search.choice import Embedders
 from understudy.settings import Settings
 from understudy.store import Database, Row, Statement, open_database
 from understudy.store.store import Store
-from understudy.wire.chat import ChatChunk, ChatRequest
+from understudy.wire.chat import ChatRequest, Chunk
 from understudy.world import World
 
 KEY = "sk-key-of-the-engine-tests"
@@ -76,7 +76,7 @@ class Overheard(RehearsalModel):
 
     async def stream(
         self, request: ChatRequest, *, call_id: str
-    ) -> AsyncGenerator[list[ChatChunk], None]:
+    ) -> AsyncGenerator[list[Chunk], None]:
         """The answer."""
         self.calls.append(call_id)
         self.open.add(call_id)

@@ -14,6 +14,9 @@ from understudy.wire.chat import (
     ChatMessage,
     ChatRequest,
     ChatTool,
+    Chunk,
+    ChunkChoice,
+    ChunkDelta,
     ChunkToolCall,
 )
 
@@ -30,7 +33,14 @@ def ask(text: str = "Hello", **fields: Any) -> ChatRequest:
 async def stream(model: ChatModel, request: ChatRequest | None = None) -> list[ChatChunk]:
     """Every chunk of an answer."""
     lists = [chunks async for chunks in model.stream(request or ask(), call_id="call_1")]
-    return [chunk for chunks in lists for chunk in chunks]
+    return [whole(chunk) for chunks in lists for chunk in chunks]
+
+
+def whole(chunk: Chunk) -> ChatChunk:
+    """The chunk that a text stands for."""
+    if not isinstance(chunk, str):
+        return chunk
+    return ChatChunk(choices=[ChunkChoice(delta=ChunkDelta(content=chunk))])
 
 
 async def fail(model: ChatModel, request: ChatRequest | None = None) -> ModelError:

@@ -6,11 +6,12 @@ from typing import Any
 
 import pytest
 
-from tests.model.asking import SORRY, ask, fail, refusal, text, until_left
+from tests.model.asking import SORRY, ask, fail, refusal, text, until_left, whole
 from tests.model.conftest import Rehearsal, Serve
 from understudy.model import ModelError, api_error
 from understudy.model.chat import ChatModel
 from understudy.model.failures import from_answer, read_error, retry_after_s
+from understudy.wire.chat import ChatChunk
 
 
 async def test_a_rate_limit_keeps_the_providers_words(
@@ -152,9 +153,9 @@ async def test_silence_before_the_answer_ends_it_too(rehearsal: Rehearsal) -> No
 async def test_a_slow_consumer_is_no_silent_provider(rehearsal: Rehearsal) -> None:
     model = ChatModel(rehearsal.url, silence_s=0.1)
     rehearsal.script({"text": "one"}, {"delay_ms": 50}, {"text": "two"})
-    found = []
+    found: list[ChatChunk] = []
     async for chunks in model.stream(ask(), call_id="call_1"):
-        found += chunks
+        found += map(whole, chunks)
         await asyncio.sleep(0.15)
     assert text(found) == "onetwo"
     await model.close()

@@ -4,6 +4,7 @@ shown while it comes."""
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from understudy import limits
@@ -15,7 +16,7 @@ from understudy.machine.file_paths import FilePaths
 from understudy.machine.happenings import Happening, ModelFailed, Move
 from understudy.model import SORRY, ModelError
 from understudy.store import Statement, changes
-from understudy.wire.chat import ChatChunk, ChatRequest
+from understudy.wire.chat import ChatRequest, Chunk
 from understudy.wire.events import Event
 from understudy.wire.messages import Content
 from understudy.wire.runs import Usage
@@ -130,7 +131,7 @@ async def _stream(driver: Driver, request: ChatRequest, call_id: str) -> None:
 # leaves unsaid is in the driver; the turn knows it already (so_far).
 
 
-def _hear(driver: Driver, batch: list[ChatChunk]) -> None:
+def _hear(driver: Driver, batch: Sequence[Chunk]) -> None:
     """What one network read says, together: a provider that is quick costs one send, not many."""
     assert driver.turn is not None, "a turn is heard"
     driver.unsaid = said = []

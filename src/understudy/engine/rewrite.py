@@ -9,7 +9,7 @@ import structlog
 from understudy import limits
 from understudy.engine.app import App
 from understudy.model import ModelError
-from understudy.wire.chat import ChatMessage, ChatRequest
+from understudy.wire.chat import ChatMessage, ChatRequest, Chunk
 
 _log = structlog.get_logger()
 
@@ -63,9 +63,14 @@ async def _answer(app: App, request: ChatRequest) -> str:
     call_id = app.world.new_id("call")
     async with aclosing(app.model.stream(request, call_id=call_id)) as chunks:
         async for batch in chunks:
-            for chunk in batch:
-                for choice in chunk.choices or ():
-                    text += (choice.delta.content or "") if choice.delta is not None else ""
+            text += "".join(_text(chunk) for chunk in batch)
             if len(text) > limits.REWRITTEN_CHARS:
                 break
     return text
+
+
+def _text(chunk: Chunk) -> str:
+    if isinstance(chunk, str):
+        return chunk
+    deltas = [choice.delta for choice in chunk.choices or ()]
+    return "".join(delta.content or "" for delta in deltas if delta is not None)

@@ -30,7 +30,7 @@ from understudy.machine.calls import Calls, PartialCall, TooMuch
 from understudy.machine.happenings import CallsBegan, Happening, ModelSpoke, TextBegan, TextEnded
 from understudy.machine.live_call import LiveCall, LiveCode, LiveFunction
 from understudy.machine.private import Call
-from understudy.wire.chat import ChatChunk, ChatUsage, ChunkDelta, ChunkToolCall
+from understudy.wire.chat import ChatUsage, Chunk, ChunkDelta, ChunkToolCall
 from understudy.wire.events import Event
 from understudy.wire.messages import (
     Annotation,
@@ -119,7 +119,7 @@ class Turn:
         self._usage: ChatUsage | None = None
         self._flowing: tuple[int, _Part] | None = None  # The open text that plain pieces join.
 
-    def hear(self, chunks: Sequence[ChatChunk], now: int) -> Iterator[Said]:
+    def hear(self, chunks: Sequence[Chunk], now: int) -> Iterator[Said]:
         """What chunks that came together say. Reasoning text is not among it, by the shape of
         ChunkDelta. Raises TooMuch, after what came before that."""
         heard = 0
@@ -131,8 +131,10 @@ class Turn:
                 yield from self.feed(chunks[heard], now)
                 heard += 1
 
-    def feed(self, chunk: ChatChunk, now: int) -> list[Said]:
+    def feed(self, chunk: Chunk, now: int) -> list[Said]:
         """What one chunk says, each piece of it an Event."""
+        if isinstance(chunk, str):
+            return self._text(chunk, now) if chunk else []
         if chunk.usage is not None:
             self._usage = chunk.usage
         if not chunk.choices:
@@ -201,20 +203,14 @@ class Turn:
         self._grow(len(piece))
         return self._write_all(self._annotations.feed(piece), now)
 
-    def _plain(self, chunks: Sequence[ChatChunk], start: int) -> list[str]:
+    def _plain(self, chunks: Sequence[Chunk], start: int) -> list[str]:
         """The texts of the chunks from `start` on, up to one that says anything else."""
         texts: list[str] = []
         if self._flowing is None:
             return texts
         room = limits.MODEL_OUTPUT_CHARS - self._size
         for chunk in chunks[start:] if start else chunks:
-            if chunk.usage is not None or not chunk.choices:
-                break
-            choice = chunk.choices[0]
-            delta = choice.delta
-            if choice.finish_reason or delta is None or delta.refusal or delta.tool_calls:
-                break
-            text = delta.content
+            text = chunk if isinstance(chunk, str) else chunk.only_text()
             if not text or len(text) > room:
                 break
             room -= len(text)

@@ -5,7 +5,7 @@ from typing import Literal, Protocol
 
 from understudy import limits
 from understudy.errors import ApiError
-from understudy.wire.chat import ChatChunk, ChatRequest
+from understudy.wire.chat import ChatRequest, Chunk
 from understudy.wire.models import CreateEmbedding, EmbeddingList
 from understudy.wire.models import Model as ListedModel
 from understudy.world import World
@@ -49,9 +49,7 @@ class ModelError(Exception):
 class Model(Protocol):
     """A provider of models. One `stream` call is exactly one request to it."""
 
-    def stream(
-        self, request: ChatRequest, *, call_id: str
-    ) -> AsyncGenerator[list[ChatChunk], None]:
+    def stream(self, request: ChatRequest, *, call_id: str) -> AsyncGenerator[list[Chunk], None]:
         """The answer, one list per network read; raises ModelError unless it ended properly.
 
         `aclose()` (or cancelling the task that reads) closes the socket at once.

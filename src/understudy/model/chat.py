@@ -17,13 +17,14 @@ from yarl import URL
 
 from understudy import __version__, limits
 from understudy.model import ModelError
+from understudy.model.body import Response
 from understudy.model.embeddings import from_upstream, upstream_body
 from understudy.model.failures import Said, failed, from_answer, read_error
 from understudy.model.listing import Listing, is_listed, read_models
 from understudy.model.parameters import NEW_CAP, OLD_CAP, Lessons
 from understudy.model.patience import Patience
 from understudy.model.reading import Reading
-from understudy.wire.chat import ChatChunk, ChatRequest
+from understudy.wire.chat import ChatRequest, Chunk
 from understudy.wire.models import CreateEmbedding, EmbeddingList, Model
 from understudy.world import World
 
@@ -72,7 +73,7 @@ class ChatModel:
 
     async def stream(
         self, request: ChatRequest, *, call_id: str
-    ) -> AsyncGenerator[list[ChatChunk], None]:
+    ) -> AsyncGenerator[list[Chunk], None]:
         """The answer, one list per network read; closing it closes the socket at once."""
         sent = self._lessons.outgoing(request)
         headers = {"Idempotency-Key": call_id, "x-understudy-call": call_id}
@@ -148,6 +149,7 @@ class ChatModel:
                 ),
                 headers=self._headers,
                 cookie_jar=aiohttp.DummyCookieJar(),
+                response_class=Response,
             )
         return self._opened
 

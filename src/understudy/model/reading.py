@@ -14,10 +14,12 @@ import msgspec
 from understudy import limits
 from understudy.model import ModelError
 from understudy.model.failures import classify, failed, read_error, said
+from understudy.model.shape import Shape
 from understudy.model.sse import DONE, LineTooLong, SseParser
 from understudy.wire.chat import (
     ChatChunk,
     ChatCompletion,
+    Chunk,
     ChunkChoice,
     ChunkDelta,
     ChunkToolCall,
@@ -27,6 +29,8 @@ from understudy.wire.chat import (
 _CHUNK = msgspec.json.Decoder(ChatChunk)
 _CHUNKS = msgspec.json.Decoder(list[ChatChunk])
 _COMPLETION = msgspec.json.Decoder(ChatCompletion)
+_SHAPES = 8  # Of one answer: of some providers no two chunks are alike.
+_TRIED = 2  # Chunks of one read: a role comes before the first text.
 _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError)
 
 
@@ -38,6 +42,8 @@ class Reading:
         "_body_bytes",
         "_parser",
         "_secrets",
+        "_shape",
+        "_shapes_left",
         "has_finish",
         "has_yielded",
         "is_done",
@@ -48,11 +54,13 @@ class Reading:
         self._parser: SseParser | None = None  # Set once the body is known to be a stream.
         self._body: list[bytes] = []  # Otherwise what came so far.
         self._body_bytes = 0
+        self._shape: Shape | None = None  # Of the last text.
+        self._shapes_left = _SHAPES
         self.has_yielded = False
         self.has_finish = False
         self.is_done = False
 
-    def take(self, piece: bytes) -> list[ChatChunk]:
+    def take(self, piece: bytes) -> list[Chunk]:
         """The chunks that this piece completes."""
         parser = self._parser
         if parser is None:
@@ -62,9 +70,9 @@ class Reading:
         except LineTooLong:
             raise self._failed("The model provider sent an endless line.") from None
 
-    def end(self) -> list[ChatChunk]:
+    def end(self) -> list[Chunk]:
         """The chunks that the end of the body completes; raises unless the answer is whole."""
-        chunks: list[ChatChunk] = []
+        chunks: list[Chunk] = []
         if self._parser is not None:
             if not self.is_done:
                 chunks = self._chunks(self._parser.finish())
@@ -85,7 +93,7 @@ class Reading:
             retryable=not self.has_yielded,
         )
 
-    def _first(self, piece: bytes) -> list[ChatChunk]:
+    def _first(self, piece: bytes) -> list[Chunk]:
         """What to do with a body whose kind is not settled, or that is no stream."""
         self._body.append(piece)
         self._body_bytes += len(piece)
@@ -100,11 +108,33 @@ class Reading:
         self._parser = SseParser(limits.MODEL_LINE_BYTES)
         return self.take(body)
 
-    def _chunks(self, events: list[bytes]) -> list[ChatChunk]:
+    def _chunks(self, events: list[bytes]) -> list[Chunk]:
         """Decode events: the hot path."""
         if DONE in events:
             self.is_done = True
             events = events[: events.index(DONE)]
+        if not events:
+            return []
+        chunks: list[Chunk] = list(self._texts(events))
+        for event in events[len(chunks) : len(chunks) + _TRIED]:
+            if not self._shapes_left:
+                break
+            [chunk] = self._rest([event])
+            chunks.append(chunk)
+            if shape := Shape.of(event, chunk):
+                self._shape = shape
+                self._shapes_left -= 1
+                chunks += self._texts(events[len(chunks) :])
+                break
+        chunks += self._rest(events[len(chunks) :])
+        self.has_yielded = True
+        return chunks
+
+    def _texts(self, events: list[bytes]) -> list[str]:
+        """Those that are as the last text was, from the first on."""
+        return self._shape.texts(events) if self._shape is not None and events else []
+
+    def _rest(self, events: list[bytes]) -> list[ChatChunk]:
         many = _at_once(events)
         chunks: list[ChatChunk] = []
         for place, event in enumerate(events):
@@ -117,8 +147,6 @@ class Reading:
                 self._look_for_error(event)
             if chunk.error is not None:
                 raise self._error(_decoded(event))
-        if chunks:
-            self.has_yielded = True
         return chunks
 
     def _chunk(self, event: bytes) -> ChatChunk:

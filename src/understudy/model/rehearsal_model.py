@@ -21,7 +21,7 @@ from understudy.model.rehearsal import (
 from understudy.model.rehearsal_play import Emission, Pause, Performance, Plays, Refusal, frame
 from understudy.model.rehearsal_script import BadScript
 from understudy.wire.base import given
-from understudy.wire.chat import ChatChunk, ChatRequest
+from understudy.wire.chat import ChatRequest, Chunk
 from understudy.wire.models import CreateEmbedding, Embedding, EmbeddingList, EmbeddingUsage, Model
 from understudy.world import World
 
@@ -35,7 +35,7 @@ class RehearsalModel:
 
     async def stream(
         self, request: ChatRequest, *, call_id: str
-    ) -> AsyncGenerator[list[ChatChunk], None]:
+    ) -> AsyncGenerator[list[Chunk], None]:
         """The answer, one list per step of the performance."""
         body: dict[str, Any] = msgspec.to_builtins(request)
         body.setdefault("stream_options", {"include_usage": True})

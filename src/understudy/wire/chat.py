@@ -4,7 +4,7 @@ What we read is lenient: providers add keys, leave keys out and send null for ab
 every field has a default and unknown keys are ignored.
 """
 
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 from msgspec import UNSET, UnsetType
 
@@ -148,6 +148,20 @@ class ChatChunk(Wire, frozen=True, kw_only=True):
     # A failure in the middle of a stream, in any shape. The model floor turns it into a
     # ModelError: no chunk that it yields has one.
     error: Any = None
+
+    def only_text(self) -> str | None:
+        """The text of a chunk that says nothing else."""
+        if self.usage is not None or not self.choices:
+            return None
+        choice = self.choices[0]
+        delta = choice.delta
+        if choice.finish_reason or delta is None or delta.refusal or delta.tool_calls:
+            return None
+        return delta.content
+
+
+# A text alone stands for a chunk that has nothing else, as nearly every chunk.
+Chunk: TypeAlias = ChatChunk | str
 
 
 class ChatAnswer(Wire, frozen=True, kw_only=True):
