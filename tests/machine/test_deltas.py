@@ -25,6 +25,7 @@ from understudy.machine.message import text_content
 from understudy.wire.chat import (
     ChatChunk,
     ChatUsage,
+    Chunk,
     ChunkDelta,
     ChunkFunction,
     ChunkToolCall,
@@ -190,12 +191,16 @@ SPOKEN = [
 ]
 
 
-@given(st.lists(st.sampled_from(SPOKEN)), st.lists(st.integers(1, 9)))
-def test_what_comes_together_says_what_it_says_alone(
-    chunks: list[ChatChunk], sizes: list[int]
-) -> None:
+WORDS = st.lists(st.sampled_from(["a", " few", " words"]), min_size=1)
+
+
+@given(st.lists(st.sampled_from(SPOKEN) | WORDS), st.lists(st.integers(1, 9)))
+def test_what_comes_together_says_what_it_says_alone(chunks: list[Chunk], sizes: list[int]) -> None:
     alone, together = turn(), turn()
-    one_by_one = [said for item in chunks for said in alone.feed(item, NOW)]
+    single = [
+        one for item in chunks for one in (map(text, item) if isinstance(item, list) else [item])
+    ]
+    one_by_one = [said for item in single for said in alone.feed(item, NOW)]
     said: list[Said] = []
     for size in [*sizes, len(chunks) + 1]:
         said += together.hear(chunks[:size], NOW)

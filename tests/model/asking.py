@@ -1,6 +1,7 @@
 """What the tests of the client share: to ask, to fail, and to look at chunks."""
 
 import asyncio
+from collections.abc import Iterable
 from typing import Any
 
 import pytest
@@ -33,14 +34,20 @@ def ask(text: str = "Hello", **fields: Any) -> ChatRequest:
 async def stream(model: ChatModel, request: ChatRequest | None = None) -> list[ChatChunk]:
     """Every chunk of an answer."""
     lists = [chunks async for chunks in model.stream(request or ask(), call_id="call_1")]
-    return [whole(chunk) for chunks in lists for chunk in chunks]
+    return whole(chunk for chunks in lists for chunk in chunks)
 
 
-def whole(chunk: Chunk) -> ChatChunk:
-    """The chunk that a text stands for."""
-    if not isinstance(chunk, str):
-        return chunk
-    return ChatChunk(choices=[ChunkChoice(delta=ChunkDelta(content=chunk))])
+def whole(chunks: Iterable[Chunk]) -> list[ChatChunk]:
+    """The same, with the chunks that texts stand for."""
+    return [
+        one
+        for chunk in chunks
+        for one in (map(_chunk, chunk) if isinstance(chunk, list) else [chunk])
+    ]
+
+
+def _chunk(text: str) -> ChatChunk:
+    return ChatChunk(choices=[ChunkChoice(delta=ChunkDelta(content=text))])
 
 
 async def fail(model: ChatModel, request: ChatRequest | None = None) -> ModelError:

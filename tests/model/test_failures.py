@@ -155,7 +155,7 @@ async def test_a_slow_consumer_is_no_silent_provider(rehearsal: Rehearsal) -> No
     rehearsal.script({"text": "one"}, {"delay_ms": 50}, {"text": "two"})
     found: list[ChatChunk] = []
     async for chunks in model.stream(ask(), call_id="call_1"):
-        found += map(whole, chunks)
+        found += whole(chunks)
         await asyncio.sleep(0.15)
     assert text(found) == "onetwo"
     await model.close()

@@ -40,7 +40,7 @@ async def either(request: pytest.FixtureRequest, model: ChatModel) -> Model:
 async def listen(model: Model, request: ChatRequest) -> list[ChatChunk]:
     """Every chunk of an answer."""
     lists = [chunks async for chunks in model.stream(request, call_id="call_1")]
-    return [whole(chunk) for chunks in lists for chunk in chunks]
+    return whole(chunk for chunks in lists for chunk in chunks)
 
 
 def called(chunks: list[ChatChunk]) -> dict[str, Any]:

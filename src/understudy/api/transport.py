@@ -222,7 +222,7 @@ class Streams:
     """The open streams of a server, so that a drain can end them."""
 
     def __init__(self) -> None:
-        self._pumps: set[asyncio.Task[None]] = set()
+        self._open: set[asyncio.Timeout] = set()  # Each cuts its stream when it is told to.
 
     async def send(
         self,
@@ -236,27 +236,32 @@ class Streams:
         is `told` in a last frame: the status line is sent."""
         start = {"type": "http.response.start", "status": 200, "headers": _raw(headers)}
         await send(start)
-        pump = asyncio.create_task(_pump_frames(send, frames, told))
         gone = asyncio.create_task(_until_disconnect(receive))
-        self._pumps.add(pump)
         try:
-            await asyncio.wait({pump, gone}, return_when=asyncio.FIRST_COMPLETED)
+            async with asyncio.timeout(None) as cut:
+                self._open.add(cut)
+                gone.add_done_callback(lambda _: self._cut(cut))
+                try:
+                    await _pump_frames(send, frames, told)
+                finally:
+                    self._open.discard(cut)
+        except TimeoutError:
+            if not gone.done():  # The drain ended it.
+                await frames.aclose()
+                await send({"type": "http.response.body", "body": b""})
         finally:
-            self._pumps.discard(pump)
-            is_cut = not pump.done()
-            pump.cancel()
             gone.cancel()
-            await asyncio.wait({pump, gone})
             await frames.aclose()
-        if pump.cancelled() and not is_cut:
-            await send({"type": "http.response.body", "body": b""})  # The drain ended it.
-        elif not pump.cancelled():
-            pump.result()
 
     def end(self) -> None:
         """End every open stream now."""
-        for pump in self._pumps:
-            pump.cancel()
+        for cut in tuple(self._open):
+            self._cut(cut)
+
+    def _cut(self, cut: asyncio.Timeout) -> None:
+        """End a stream that is still open, wherever it waits."""
+        if cut in self._open and not cut.expired():
+            cut.reschedule(asyncio.get_running_loop().time())
 
 
 async def _pump(send: Send, pieces: AsyncIterator[bytes], *, last: bytes | None = None) -> None:

@@ -6,7 +6,7 @@ text comes in hundreds of deltas of which only a word is not the same, so of mos
 stores only that.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 
 import msgspec
@@ -37,7 +37,22 @@ _decode_run = msgspec.json.Decoder(Run).decode
 
 def frame(event: Event) -> bytes:
     """The frame a client sees."""
-    return b"event: %b\ndata: %b\n\n" % (event.name.encode(), _encode(event.data))
+    return _frame(event.name, _encode(event.data))
+
+
+def frames_of(events: Iterable[Event]) -> list[bytes]:
+    """The frames of events. What was created is often in progress at once, and not encoded twice."""
+    shown: list[bytes] = []
+    data, encoded = None, b""
+    for event in events:
+        if event.data is not data:
+            data, encoded = event.data, _encode(event.data)
+        shown.append(_frame(event.name, encoded))
+    return shown
+
+
+def _frame(name: str, data: bytes) -> bytes:
+    return b"event: %b\ndata: %b\n\n" % (name.encode(), data)
 
 
 @lru_cache(limits.RUNS_AT_ONCE)
@@ -100,7 +115,7 @@ class Row:
         else:
             head, tail = _around_text(said.message_id, said.index)
             texts = [_encode(text) for text in said.texts]
-            shown = [b"%b%b%b" % (head, text, tail) for text in texts]
+            shown = [head + text + tail for text in texts]
             self._add_texts(head, texts, shown[0])
         self.count += len(shown)
         return shown

@@ -102,7 +102,7 @@ class Launch:
 
     @cached_property
     def _frames(self) -> list[bytes]:
-        return [frames.frame(event) for event in self.events]
+        return frames.frames_of(self.events)
 
     def _events_statement(self, now: float) -> Statement:
         pairs = zip(self.events, self._frames, strict=True)

@@ -92,7 +92,7 @@ class Log:
         """The statements that persist these lifecycle events (and the deltas before them), and
         the frames to show once they are committed. Call it under `live.saving`."""
         statements = [self._delta_row(live, deltas)] if deltas.count else []
-        shown = [frames.frame(event) for event in events]
+        shown = frames.frames_of(events)
         if shown:
             kept = [frames.stored(event, one) for event, one in zip(events, shown, strict=True)]
             statements.append(self.life_row(live.run_id, live.fence, live.next_seq, kept))

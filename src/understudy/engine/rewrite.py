@@ -70,7 +70,7 @@ async def _answer(app: App, request: ChatRequest) -> str:
 
 
 def _text(chunk: Chunk) -> str:
-    if isinstance(chunk, str):
-        return chunk
+    if isinstance(chunk, list):
+        return "".join(chunk)
     deltas = [choice.delta for choice in chunk.choices or ()]
     return "".join(delta.content or "" for delta in deltas if delta is not None)

@@ -30,7 +30,7 @@ from understudy.machine.calls import Calls, PartialCall, TooMuch
 from understudy.machine.happenings import CallsBegan, Happening, ModelSpoke, TextBegan, TextEnded
 from understudy.machine.live_call import LiveCall, LiveCode, LiveFunction
 from understudy.machine.private import Call
-from understudy.wire.chat import ChatUsage, Chunk, ChunkDelta, ChunkToolCall
+from understudy.wire.chat import ChatChunk, ChatUsage, Chunk, ChunkDelta, ChunkToolCall
 from understudy.wire.events import Event
 from understudy.wire.messages import (
     Annotation,
@@ -124,17 +124,23 @@ class Turn:
         ChunkDelta. Raises TooMuch, after what came before that."""
         heard = 0
         while heard < len(chunks):
-            if texts := self._plain(chunks, heard):
+            count, texts = self._plain(chunks, heard)
+            if count:
                 yield self._flow(texts)
-                heard += len(texts)
+                heard += count
             else:
-                yield from self.feed(chunks[heard], now)
+                yield from self._single(chunks[heard], now)
                 heard += 1
 
-    def feed(self, chunk: Chunk, now: int) -> list[Said]:
+    def _single(self, chunk: Chunk, now: int) -> Iterator[Said]:
+        if isinstance(chunk, list):
+            for text in chunk:
+                yield from self._text(text, now)
+        else:
+            yield from self.feed(chunk, now)
+
+    def feed(self, chunk: ChatChunk, now: int) -> list[Said]:
         """What one chunk says, each piece of it an Event."""
-        if isinstance(chunk, str):
-            return self._text(chunk, now) if chunk else []
         if chunk.usage is not None:
             self._usage = chunk.usage
         if not chunk.choices:
@@ -203,19 +209,28 @@ class Turn:
         self._grow(len(piece))
         return self._write_all(self._annotations.feed(piece), now)
 
-    def _plain(self, chunks: Sequence[Chunk], start: int) -> list[str]:
-        """The texts of the chunks from `start` on, up to one that says anything else."""
+    def _plain(self, chunks: Sequence[Chunk], start: int) -> tuple[int, list[str]]:
+        """How many chunks from `start` on are texts and nothing else, and their texts."""
         texts: list[str] = []
+        count = 0
         if self._flowing is None:
-            return texts
+            return count, texts
         room = limits.MODEL_OUTPUT_CHARS - self._size
         for chunk in chunks[start:] if start else chunks:
-            text = chunk if isinstance(chunk, str) else chunk.only_text()
-            if not text or len(text) > room:
+            if isinstance(chunk, list):
+                room -= sum(map(len, chunk))
+                more = chunk
+            else:
+                text = chunk.only_text()
+                if not text:
+                    break
+                room -= len(text)
+                more = [text]
+            if room < 0:
                 break
-            room -= len(text)
-            texts.append(text)
-        return texts
+            texts += more
+            count += 1
+        return count, texts
 
     def _flow(self, texts: list[str]) -> Pieces:
         """More of a text that nothing has to be looked for in."""

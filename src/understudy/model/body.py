@@ -1,9 +1,10 @@
 """Body: an answer whose body is read as it came, all at once.
 
-aiohttp takes the HTTP chunks of a body one by one, looks after each how many there are, and tells
-the connection to read on. Of a provider that is quick, a read finds a hundred of them: that was
-half of all that reading cost. No hook of aiohttp leads there, so this reaches into its reader, in
-this file only; a reader that is not as known here is left as it is.
+aiohttp remembers where each HTTP chunk of a body ends, takes the chunks one by one, looks after
+each how many are left, and tells the connection to read on. Of a provider that is quick, a read
+finds a hundred of them: that was half of all that reading cost. No hook of aiohttp leads there, so
+this reaches into its reader, in this file only; a reader that is not as known here is left as it
+is.
 """
 
 from aiohttp import ClientResponse, StreamReader
@@ -24,9 +25,12 @@ class Response(ClientResponse):
 
 
 class _Reader(StreamReader):
-    """aiohttp's, but for what it does to read everything."""
+    """aiohttp's, but for what it does to read everything, and without the ends of HTTP chunks."""
 
     __slots__ = ()
+
+    def end_http_chunk_receiving(self) -> None:
+        """Nobody asks where it ended. The bound in bytes pauses the connection."""
 
     def _read_nowait(self, n: int) -> bytes:
         if n != -1 or self._buffer_offset or not self._buffer:

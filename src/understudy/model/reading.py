@@ -115,24 +115,27 @@ class Reading:
             events = events[: events.index(DONE)]
         if not events:
             return []
-        chunks: list[Chunk] = list(self._texts(events))
-        for event in events[len(chunks) : len(chunks) + _TRIED]:
-            if not self._shapes_left:
-                break
+        chunks: list[Chunk] = []
+        events = events[self._texts(events, chunks) :]
+        for event in events[:_TRIED] if self._shapes_left else ():
             [chunk] = self._rest([event])
             chunks.append(chunk)
+            events = events[1:]
             if shape := Shape.of(event, chunk):
                 self._shape = shape
                 self._shapes_left -= 1
-                chunks += self._texts(events[len(chunks) :])
+                events = events[self._texts(events, chunks) :]
                 break
-        chunks += self._rest(events[len(chunks) :])
+        chunks += self._rest(events)
         self.has_yielded = True
         return chunks
 
-    def _texts(self, events: list[bytes]) -> list[str]:
-        """Those that are as the last text was, from the first on."""
-        return self._shape.texts(events) if self._shape is not None and events else []
+    def _texts(self, events: list[bytes], chunks: list[Chunk]) -> int:
+        """Add those that are as the last text was, from the first on; how many they are."""
+        texts = self._shape.texts(events) if self._shape is not None else None
+        if texts:
+            chunks.append(texts)
+        return len(texts or ())
 
     def _rest(self, events: list[bytes]) -> list[ChatChunk]:
         many = _at_once(events)

@@ -61,4 +61,4 @@ class Shape:
             texts = _TEXTS.decode(b'["%b"]' % b'","'.join(parts))
         except (msgspec.DecodeError, UnicodeDecodeError):
             return []
-        return texts if len(texts) == count else []
+        return texts if len(texts) == count and "" not in texts else []

@@ -160,8 +160,8 @@ class ChatChunk(Wire, frozen=True, kw_only=True):
         return delta.content
 
 
-# A text alone stands for a chunk that has nothing else, as nearly every chunk.
-Chunk: TypeAlias = ChatChunk | str
+# Texts, none of them empty, stand for as many chunks that have nothing else, as nearly all have.
+Chunk: TypeAlias = ChatChunk | list[str]
 
 
 class ChatAnswer(Wire, frozen=True, kw_only=True):
