@@ -41,7 +41,7 @@ def frame(event: Event) -> bytes:
 
 
 def frames_of(events: Iterable[Event]) -> list[bytes]:
-    """The frames of events. What was created is often in progress at once, and not encoded twice."""
+    """The frames of events. What is in progress as soon as it is created is encoded once."""
     shown: list[bytes] = []
     data, encoded = None, b""
     for event in events:
