@@ -98,3 +98,10 @@ def test_a_body_reads_the_same_however_it_comes(reads: list[list[str | None]]) -
     ]
     assert text(whole(chunks)) == text(whole(one_by_one))
     assert len(whole(chunks)) == len(whole(one_by_one)) == len(events)
+
+
+def test_a_chunk_that_had_to_be_repaired_has_no_shape() -> None:
+    odd = [event(one, index="0") for one in ("a", "b", "c")]
+    chunks = Reading().take(b"".join(b"data: %b\n\n" % one for one in odd))
+    assert text(whole(chunks)) == "abc"
+    assert all(isinstance(one, ChatChunk) for one in chunks)

@@ -15,6 +15,7 @@ from understudy.wire.chat import ChatChunk
 _CHUNK = msgspec.json.Decoder(ChatChunk)
 _TEXTS = msgspec.json.Decoder(list[str])
 _CONTENT = re.compile(rb'"content": ?"((?:[^"\\]|\\.)*)"')
+_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError)
 _OTHERS = 4  # Events after the texts: the finish, the usage.
 
 
@@ -36,12 +37,15 @@ class Shape:
         if found is None:
             return None
         before, after = event[: found.start(1)], event[found.end(1) :]
-        other = _CHUNK.decode(b"%b?%b" % (before, after))
+        try:
+            other = _CHUNK.decode(b"%b?%b" % (before, after))
+        except _UNREADABLE:  # The chunk had to be repaired.
+            return None
         return cls(before, after) if other.only_text() == "?" else None
 
     def texts(self, events: Sequence[bytes]) -> list[str]:
         """The texts of the events as far as they have this shape, from the first on; nothing when
-        there are others between them. An event is JSON of one line.
+        there are others between them.
 
         A text that the cuts have spoilt is found out: it would be more than one string, or none.
         """
@@ -59,6 +63,6 @@ class Shape:
             return []
         try:
             texts = _TEXTS.decode(b'["%b"]' % b'","'.join(parts))
-        except (msgspec.DecodeError, UnicodeDecodeError):
+        except _UNREADABLE:
             return []
         return texts if len(texts) == count and "" not in texts else []
