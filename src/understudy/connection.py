@@ -130,8 +130,7 @@ class Gathering:
     """A transport that sends the head of an answer together with the body.
 
     uvicorn writes them one after the other, uvloop makes a system call of each, and the client is
-    woken by each. A head that nothing follows goes two turns of the loop later: a stream's first
-    events come from a task of their own.
+    woken by each. A head that nothing follows goes two turns of the loop later.
     """
 
     __slots__ = ("_head", "_loop", "_transport")

@@ -174,3 +174,29 @@ async def test_a_session_that_is_ready_as_its_asker_goes_away_is_ended() -> None
     assert made[0].is_lost
     assert [child for child in psutil.Process().children() if child not in before] == []
     await local.close()
+
+
+async def test_an_asker_that_goes_away_while_the_pool_closes_cuts_no_tidying() -> None:
+    """The making that was ended is ended once."""
+    is_tidy = False
+
+    async def make(_slots: asyncio.Semaphore) -> ChannelSession:
+        nonlocal is_tidy
+        try:
+            await asyncio.sleep(3600)
+        finally:
+            await asyncio.sleep(0.05)
+            is_tidy = True
+        raise AssertionError("it is cancelled before")
+
+    pool = Pool(make, Sizes(spare=0))
+    asking = asyncio.create_task(pool.session("a"))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    closing = asyncio.create_task(pool.close())
+    await asyncio.sleep(0.01)
+    asking.cancel()
+    await closing
+    assert is_tidy
+    with pytest.raises(asyncio.CancelledError):
+        await asking

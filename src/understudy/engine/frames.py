@@ -97,7 +97,8 @@ def restored(frame: bytes, run: Run) -> bytes:
 
 
 class Row:
-    """Deltas as the log stores them in one row: `count` of them, the first is `first`."""
+    """Deltas as the log stores them in one row: `count` of them; `first` is the sequence number of
+    the first, for whoever fills the row to set."""
 
     __slots__ = ("_head", "_parts", "count", "first")
 
@@ -124,7 +125,8 @@ class Row:
         """Take over those that come right after these."""
         self.count += later.count
         self._parts += later._parts
-        self._head = later._head or self._head
+        if later.count:
+            self._head = later._head
 
     def packed(self) -> bytes:
         """What the row holds."""

@@ -10,11 +10,19 @@ is.
 from aiohttp import ClientResponse, StreamReader
 from aiohttp.connector import Connection
 
-_KNOWN = ("_buffer", "_buffer_offset", "_cursor", "_http_chunk_splits", "_protocol", "_size")
+_KNOWN = (
+    "_buffer",
+    "_buffer_offset",
+    "_cursor",
+    "_http_chunk_splits",
+    "_protocol",
+    "_size",
+    "_timer",
+)
 
 
 class Response(ClientResponse):
-    """A response whose body is such a one."""
+    """A response whose body is read at one go."""
 
     async def start(self, connection: Connection) -> "Response":
         """Read the head, as it always does."""

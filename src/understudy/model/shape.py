@@ -14,7 +14,7 @@ from understudy.wire.chat import ChatChunk
 
 _CHUNK = msgspec.json.Decoder(ChatChunk)
 _TEXTS = msgspec.json.Decoder(list[str])
-_CONTENT = re.compile(rb'"content": ?"((?:[^"\\]|\\.)*)"')
+_CONTENT = re.compile(rb'"content": ?"((?:[^"\\]++|\\.)*+)"')  # No steps back.
 _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError)
 _OTHERS = 4  # Events after the texts: the finish, the usage.
 

@@ -123,8 +123,7 @@ class Pool:
             with contextlib.suppress(asyncio.CancelledError):
                 await self._keeper
         for making in self._making:
-            if not making.cancelling():  # A second time would keep it from tidying up.
-                making.cancel()
+            self._cancel(making)
         if self._making:
             await asyncio.wait(self._making)
         await asyncio.sleep(0)  # Who has just got a session sees that it is over, and ends it.
@@ -148,12 +147,20 @@ class Pool:
             await asyncio.wait([making])
         except asyncio.CancelledError:
             # It may be ready by now, and nobody else knows of it.
-            making.cancel()
-            making.add_done_callback(self._end_unclaimed)
+            if making.done():
+                self._end_unclaimed(making)
+            else:
+                self._cancel(making)
+                making.add_done_callback(self._end_unclaimed)
             raise
         if making.cancelled():
             raise stopping()
         return making.result()
+
+    def _cancel(self, making: asyncio.Task[PooledSession]) -> None:
+        """Once: a second time would keep it from tidying up."""
+        if not making.cancelling():
+            making.cancel()
 
     def _end_unclaimed(self, making: asyncio.Task[PooledSession]) -> None:
         if not making.cancelled() and not making.exception():
