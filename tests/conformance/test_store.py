@@ -30,11 +30,13 @@ async def test_an_object_comes_back_as_it_was_put(store: Store) -> None:
 
 
 async def test_a_commit_answers_with_the_rows_of_each_statement(store: Store) -> None:
-    first, bury, gone = await store.commit(
-        thread("thread_1"), changes.delete_object("thread_1", kind="thread", project=PROJECT)
+    made, is_there, bury, gone = await store.commit(
+        thread("thread_1"),
+        changes.require_object("thread_1", kind="thread", project=PROJECT),
+        changes.delete_object("thread_1", kind="thread", project=PROJECT),
     )
-    assert len(first) == 1
-    assert (bury, gone) == ([], [("thread_1",)])
+    assert is_there == [("thread_1",)]
+    assert (made, bury, gone) == ([], [], [])
     assert await store.commit() == []
 
 

@@ -22,7 +22,7 @@ def insert_object(
     body: bytes,
     private: bytes | None = None,
 ) -> Statement:
-    """A new object. Conflict("exists") when the id is taken; the row returned is its seq."""
+    """A new object. Conflict("exists") when the id is taken."""
     args = {
         "id": id,
         "kind": kind,

@@ -4,7 +4,8 @@
 -- One text serves both databases where it can; a statement that cannot carries the dialect
 -- as a suffix (.sqlite, .postgres) and is called by the name before it. Parameters are :named.
 -- An object without a parent has parent ''. The order of every list is (created_at, seq).
--- A write that is guarded or counted returns a row per row changed.
+-- A write whose changes a caller counts or looks at returns a row per row changed; one that is only
+-- guarded does not, since the engine counts: rows that come back cost SQLite as much as the write.
 
 -- name: ping
 -- Succeeds when the record answers.
@@ -105,26 +106,23 @@ order by created_at desc, seq desc
 limit :limit;
 
 -- name: insert_object
--- A new object; its seq comes back.
+-- A new object.
 insert into objects (id, kind, project, parent, created_at, body, private)
-values (:id, :kind, :project, :parent, :created_at, :body, :private)
-returning seq;
+values (:id, :kind, :project, :parent, :created_at, :body, :private);
 
 -- name: update_object
 -- A new body, and a new private part if one is given; only at :version if that is given.
 update objects
 set body = :body, private = coalesce(:private, private), version = version + 1
 where id = :id and project = :project
-  and (cast(:version as bigint) is null or version = :version)
-returning version;
+  and (cast(:version as bigint) is null or version = :version);
 
 -- name: overwrite_object.sqlite
 -- A new body that keeps the metadata which is there, whatever the version.
 update objects
 set body = json_set(:body, '$.metadata', json(body -> '$.metadata')),
     private = coalesce(:private, private), version = version + 1
-where id = :id and project = :project
-returning version;
+where id = :id and project = :project;
 
 -- name: bury_object
 -- The tombstone of an object that is about to go. The id may have lived and died before.
@@ -138,14 +136,12 @@ set kind = excluded.kind, project = excluded.project, parent = excluded.parent,
 -- name: delete_object
 -- The object goes.
 delete from objects
-where id = :id and kind = :kind and project = :project
-returning id;
+where id = :id and kind = :kind and project = :project;
 
 -- name: grow
 -- Count children of a parent up to a limit; this also locks its row.
 update objects set children = children + :by
-where id = :id and project = :project and children + :by <= :limit
-returning children;
+where id = :id and project = :project and children + :by <= :limit;
 
 -- name: require_object.sqlite
 -- The object is there.
@@ -379,31 +375,27 @@ where id = :id and lease_owner = :owner and fence = :fence
 -- name: rest_job
 -- Give the lease back.
 update jobs set lease_owner = null, lease_until = null, due_at = :due_at
-where id = :id and fence = :fence
-returning id;
+where id = :id and fence = :fence;
 
 -- name: hand_over_job
 -- End a lease in good order: the claim that follows counts a reclaim, so one is taken off.
 update jobs set lease_until = :now, reclaims = reclaims - 1
-where id = :id and lease_owner = :owner and fence = :fence
-returning id;
+where id = :id and lease_owner = :owner and fence = :fence;
 
 -- name: take_job
 -- Take the next fence of a job that nobody holds.
 update jobs
 set fence = fence + 1, lease_owner = :owner, lease_until = :lease_until, due_at = :due_at
-where id = :id and fence = :fence and (lease_owner is null or lease_until <= :now)
-returning fence;
+where id = :id and fence = :fence and (lease_owner is null or lease_until <= :now);
 
 -- name: ask_cancel
 -- Mark a job as to be cancelled, once.
 update jobs set cancel_asked_at = :now
-where id = :id and cancel_asked_at is null
-returning fence;
+where id = :id and cancel_asked_at is null;
 
 -- name: delete_job
 -- The work is over, said by the holder of the fence.
-delete from jobs where id = :id and fence = :fence returning id;
+delete from jobs where id = :id and fence = :fence;
 
 -- name: drop_job
 -- The work is over, whoever holds it.
@@ -443,8 +435,7 @@ values (:run_id, :key, :attempt, :fence, :started_at);
 -- name: end_call
 -- How an outside call ended.
 update journal set ended_at = :ended_at, outcome = :outcome
-where run_id = :run_id and key = :key and attempt = :attempt
-returning run_id;
+where run_id = :run_id and key = :key and attempt = :attempt;
 
 -- name: journal
 -- The outside calls of a run.
@@ -496,8 +487,7 @@ values (:id, :project, :hash, :prefix, :name, :created_at);
 -- name: revoke_key
 -- The key opens nothing any more.
 update keys set revoked_at = :now
-where id = :id and revoked_at is null
-returning id;
+where id = :id and revoked_at is null;
 
 
 -- Vector stores and the search index. A document is building, ready or gone; only ready ones
