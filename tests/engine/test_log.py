@@ -71,10 +71,12 @@ async def test_frames_of_a_commit_under_way_are_not_trimmed(
         assert (taken.first, taken.count) == (2, 2)
         assert live.since(1)[:2] == list(frames.split(taken.packed())) == before
         assert len(live.since(1)) == 4
+        await asyncio.sleep(0)  # The end of this turn.
         assert not live.covers((1, 0))
-    live.wake()
+    live.show([b"fact"])
+    await asyncio.sleep(0)
     assert not live.covers((1, 1))
-    assert len(live.since(3)) == 2
+    assert len(live.since(3)) == 3
 
 
 async def test_what_a_commit_could_not_save_is_saved_by_the_next() -> None:

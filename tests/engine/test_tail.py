@@ -68,9 +68,13 @@ async def test_what_was_read_from_the_store_is_not_pushed_again(stage: Stage) ->
     await eventually(lambda: bool(live._listeners))
     for frame in (b"one", b"two"):
         live.show([frame])
+        await asyncio.sleep(0)
     assert pushed == []
     live.show([b"three"])
-    live.show([b"four", b"five"])
+    await asyncio.sleep(0)
+    live.show([b"four"])
+    live.show([b"five"])  # In the same turn of the loop, so in the same piece.
+    await asyncio.sleep(0)
     assert pushed == [b"three", b"fourfive"]
     live.show([b"six"], ends=True)
     assert await reading == b"six" + frames.DONE

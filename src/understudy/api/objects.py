@@ -188,6 +188,7 @@ def insert(
     at: float,
     parent: str | None = None,
     private: Wire | None = None,
+    children: int = 0,
 ) -> Statement:
     """The statement that stores a new object; `at` has the sub-second part that orders lists."""
     return changes.insert_object(
@@ -198,6 +199,7 @@ def insert(
         created_at=at,
         body=_encoder.encode(object),
         private=None if private is None else _encoder.encode(private),
+        children=children,
     )
 
 

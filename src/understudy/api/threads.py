@@ -58,13 +58,11 @@ async def new_thread(call: Call, body: CreateThread) -> NewThread:
     )
     private = ThreadPrivate(own_stores=list(prepared.made))
     statements = [
-        objects.insert(call, "thread", thread, at=now, private=private),
+        objects.insert(call, "thread", thread, at=now, private=private, children=len(bodies)),
         *prepared.statements,
     ]
     made = messages.new_messages(call, thread.id, bodies, at=now)
     statements += [messages.insert(call, one, at=now) for one in made]
-    if bodies:
-        statements.append(messages.grown(call, thread.id, len(bodies)))
     return NewThread(thread, made, statements)
 
 

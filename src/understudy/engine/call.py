@@ -144,7 +144,8 @@ async def _commit_unsaid(driver: Driver) -> None:
     while driver.unsaid:
         happening = driver.unsaid.pop(0)
         assert isinstance(happening, Happening), "the deltas before it were shown"
-        await driver.commit(driver.apply(happening), then=lambda: _show(driver))
+        await driver.commit(driver.apply(happening))
+        _show(driver)
 
 
 def _show(driver: Driver) -> None:

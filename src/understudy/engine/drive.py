@@ -8,7 +8,7 @@ lease changes nothing. `Interrupted` ends any wait inside a turn; commits are fi
 
 import asyncio
 import math
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -347,15 +347,13 @@ class Driver:
         move: Move | None,
         *more: Statement,
         cancelled_ok: bool = False,
-        then: Callable[[], None] | None = None,
     ) -> None:
-        """Make a move true, then visible. Finished even when this task is cancelled. `then` shows
-        what follows, in the same moment: clients get both in one piece.
+        """Make a move true, then visible. Finished even when this task is cancelled.
 
         Raises Conflict when the lease is lost or a cancel was asked; then nothing changed.
         """
         try:
-            await self._commit(move, more, cancelled_ok, then)
+            await self._commit(move, more, cancelled_ok)
         finally:
             self._uncut.go_on()
 
@@ -377,7 +375,6 @@ class Driver:
         move: Move | None,
         more: tuple[Statement, ...],
         cancelled_ok: bool,
-        then: Callable[[], None] | None,
     ) -> None:
         async with self.live.saving:
             with self.live.unsaved() as deltas:
@@ -395,10 +392,7 @@ class Driver:
             self._made_true()
             if move is not None and shown:
                 ends = any(event.name in STREAM_ENDS for event in move.events)
-                self.live.show(shown, ends=ends, wakes=then is None)
-            if then is not None:
-                then()
-                self.live.wake()
+                self.live.show(shown, ends=ends)
 
     def _made_true(self) -> None:
         """A tool's answer is committed, with all that it stored."""

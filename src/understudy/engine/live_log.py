@@ -34,19 +34,21 @@ class LiveLog:
         self._in_commit = 0  # How many are in a commit just now.
         self._end: int | None = None  # The sequence of the event that ends streams.
         self._listeners: set[Listener] = set()
+        self._loop = asyncio.get_running_loop()
+        self._is_waking = False
         self.saving = asyncio.Lock()
 
     # The driver's side.
 
-    def show(self, shown: Sequence[bytes], *, ends: bool = False, wakes: bool = True) -> None:
-        """Clients see these frames now, or with what follows in this moment, up to a `wake`."""
+    def show(self, shown: Sequence[bytes], *, ends: bool = False) -> None:
+        """Clients see these frames now, in one piece with what follows in this turn of the loop: a
+        commit with the deltas after it, and with those that came from the provider meanwhile."""
         self._frames.extend(shown)
         self.next_seq += len(shown)
         self._bytes += sum(map(len, shown))
         if ends:
             self._end = self.next_seq - 1
-        if wakes:
-            self.wake()
+        self._wake_soon()
 
     def show_deltas(self, deltas: Sequence[Event | Pieces]) -> None:
         """Clients see these deltas now; the next save persists them."""
@@ -75,10 +77,16 @@ class LiveLog:
         """No more frames come from here; with an error, tails end with it."""
         self.is_over = True
         self.error = error
-        self.wake()
+        self._wake_soon()
 
-    def wake(self) -> None:
+    def _wake_soon(self) -> None:
+        if not self._is_waking:
+            self._is_waking = True
+            self._loop.call_soon(self._wake)
+
+    def _wake(self) -> None:
         """Tell the readers; then forget what is too much: who waits has taken it."""
+        self._is_waking = False
         for listener in self._listeners:
             listener.ring()
         if self._bytes > limits.LIVE_LOG_BYTES:

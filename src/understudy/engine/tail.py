@@ -37,8 +37,8 @@ class Tail:
     """One reader's position in one run's log; `live` are the runs driven in this process.
 
     `push` may be given before the frames are asked for. What comes while the reader waits goes to
-    the client through it, in the driver's own turn of the loop, and is not among the frames any
-    more: to wake the reader for each delta costs as much as everything else that is done for it.
+    the client through it when the log rings, and is not among the frames any more: to wake the
+    reader for each delta costs as much as everything else that is done for it.
     """
 
     def __init__(

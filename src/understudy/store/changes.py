@@ -21,14 +21,17 @@ def insert_object(
     created_at: float,
     body: bytes,
     private: bytes | None = None,
+    children: int = 0,
 ) -> Statement:
-    """A new object. Conflict("exists") when the id is taken."""
+    """A new object, with as many `children` as are inserted with it. Conflict("exists") when the
+    id is taken."""
     args = {
         "id": id,
         "kind": kind,
         "project": project,
         "parent": parent or "",
         "created_at": created_at,
+        "children": children,
         "body": body.decode(),
         "private": _text(private),
     }

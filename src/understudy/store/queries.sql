@@ -107,8 +107,8 @@ limit :limit;
 
 -- name: insert_object
 -- A new object.
-insert into objects (id, kind, project, parent, created_at, body, private)
-values (:id, :kind, :project, :parent, :created_at, :body, :private);
+insert into objects (id, kind, project, parent, created_at, children, body, private)
+values (:id, :kind, :project, :parent, :created_at, :children, :body, :private);
 
 -- name: update_object
 -- A new body, and a new private part if one is given; only at :version if that is given.
