@@ -11,8 +11,17 @@ import pytest
 from tests.api.serving import KEY, Running, running
 from tests.crash.checks import check_order, check_places
 from tests.crash.client import events_in as events
-from tests.engine.stage import Clock, Json, Stage, eventually, opened_stage
+from tests.engine.stage import (
+    Clock,
+    Hooked,
+    Json,
+    Stage,
+    eventually,
+    opened_stage,
+    opened_store,
+)
 from understudy import limits
+from understudy.store import Database
 from understudy.store.store import Store
 
 SILENCE: Json = {"steps": [{"text": "one two "}, {"silence": True}]}
@@ -244,6 +253,35 @@ async def test_a_drain_hands_over_what_does_not_finish(store: Store, clock: Cloc
         first = next(one for one in await stage.messages(run) if one["run_id"])
         assert (text(first), first["status"]) == ("one two ", "incomplete")
         check_order(events(await stage.frames(run)))
+
+
+async def test_a_drain_while_a_message_begins_saves_what_clients_saw(
+    tmp_path: Path, clock: Clock
+) -> None:
+    """Its first words came with the commit that the drain did not cut."""
+    hooked: list[Hooked] = []
+
+    def wrap(database: Database) -> Database:
+        hooked.append(Hooked(database))
+        return hooked[0]
+
+    draining: list[asyncio.Task[None]] = []
+    async with opened_store(tmp_path / "drained.db", wrap) as store:
+        async with opened_stage(store, clock) as stage:
+
+            async def after(names: list[str]) -> None:
+                if {"hold_job", "insert_object"} <= set(names) and not draining:
+                    draining.append(asyncio.create_task(stage.app.worker.drain(0.02)))
+                    await asyncio.sleep(0.06)
+
+            hooked[0].after = after
+            seen = events(await stage.frames(await stage.start(SILENCE)))
+            await draining[0]
+        shown = [event.place for event in seen if event.name != "error"]
+        rows = await store.events(seen[0].object["id"], (0, 0))
+        kept = [(row.fence, seq) for row in rows for seq in range(row.seq_from, row.seq_to + 1)]
+        assert any(event.is_delta for event in seen)
+        assert kept == shown
 
 
 async def test_restarts_in_good_order_are_no_deaths(store: Store, clock: Clock) -> None:

@@ -277,9 +277,9 @@ class Driver:
         """Cancel and deadline end the run; anything else leaves it to its next driver."""
         self.made = None
         reason = await self._reason(stop)
+        partial, usage = await self._so_far()  # It may show what the interruption left unsaid.
         if reason == "drain":
             await self._hand_over()
-        partial, usage = await self._so_far()
         happening: Happening
         if reason == "cancel":
             happening = CancelAsked(now=self.now, partial=partial, usage=usage)
