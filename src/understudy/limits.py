@@ -141,6 +141,7 @@ REHEARSAL_BODY_BYTES = 1024 * 1024  # A longer body is listed without its conten
 COMMIT_BATCH = 256  # Callers packed into one transaction.
 WRITE_QUEUE = 20_000  # Waiting callers; beyond it the store is Unavailable.
 GC_OBJECTS = 20_000  # Between looks for garbage in cycles, which is rare: Python's 700 cost 10 %.
+HEAPS = 2  # Of a server, for all its threads.
 COUNTED_TEXTS = 1_024  # Whose tokens are remembered, of at most so many characters each: the
 COUNTED_CHARS = 4_096  # instructions and tools that each run of an assistant counts again.
 DECODED_OBJECTS = 1_024  # Remembered, of at most so many bytes of JSON each: some 15 MB in all.
