@@ -58,7 +58,7 @@ def share_heaps() -> None:
     """Let all threads allocate from few heaps; call it before there are threads.
 
     glibc gives each thread a heap of its own, up to eight for each processor, and each keeps what
-    its busiest moment took: a third of what a server under mixed load grew by. mallopt(3).
+    its busiest moment took: a part of what a server under mixed load grows by. mallopt(3).
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt
