@@ -57,12 +57,13 @@ def main() -> None:
     if unknown:
         parser.error(f"unknown: {', '.join(sorted(unknown))}")
     plan = QUICK if arguments.quick else Plan()
-    started = time.monotonic()
+    started, stolen_s = time.monotonic(), report.stolen_s()
     before = report.conditions()
     names = [name for name in _MEASURES if not arguments.only or name in arguments.only]
     figures = [figure for name in names for figure in _measured(name, plan)]
-    after = report.conditions()
-    print(f"{report.summary(figures, before, after)}\n{time.monotonic() - started:.0f} s.")
+    seconds = time.monotonic() - started
+    after = f"{report.conditions()}. Meanwhile {report.stolen(stolen_s, seconds)}"
+    print(f"{report.summary(figures, before, after)}\n{seconds:.0f} s.")
     if not arguments.quick and not arguments.only:
         report.write(figures, before, after)
         plots.write(figures)
@@ -73,6 +74,7 @@ def main() -> None:
 
 def _measured(name: str, plan: Plan) -> Iterator[Figure]:
     """The figures of one measure, on a fresh stage: none depends on what ran before."""
+    started, stolen_s = time.monotonic(), report.stolen_s()
     try:
         with opened_stage() as stage:
             for figure in _MEASURES[name](stage, plan):
@@ -81,6 +83,7 @@ def _measured(name: str, plan: Plan) -> Iterator[Figure]:
     except Exception as error:  # noqa: BLE001 - half an hour of other figures must not be lost.
         traceback.print_exc()
         yield Figure(name, "", "", FAILED, note=f"{type(error).__name__}: {error}"[:200])
+    print(f"{name}: {report.stolen(stolen_s, time.monotonic() - started)}", file=sys.stderr)
 
 
 if __name__ == "__main__":

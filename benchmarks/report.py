@@ -26,10 +26,10 @@ folder. Figures are medians of alternating pairs of runs. Baselines on the same 
 (passes the provider's bytes through) for streams. Searches stand beside numpy's exact product and
 a bare FTS5 query over the same chunks, ingestion beside one process that cuts, tokenises and
 inserts the same text, the quality of searches beside what others reach on the same public sets.
-Ratios carry over to other machines, absolute figures do not. Other work on the machine hurts the
-figures that wait for the disk, which the baselines never do. A figure is void when the client or
-the upstream was over 80 % busy. What the plots show, and what the figures do not say, is in
-docs/performance.md.
+Ratios carry over to other machines, absolute figures do not. Other work on the machine, or on
+the host of a virtual one, hurts the figures that wait for the disk, which the baselines never do,
+and every p99. A figure is void when the client or the upstream was over 80 % busy. What the plots
+show, and what the figures do not say, is in docs/performance.md.
 """
 
 
@@ -45,6 +45,17 @@ def conditions() -> str:
     """How quiet the machine is now."""
     load, sync_ms = os.getloadavg()[0], _sync_ms()
     return f"load average {load:.1f}, a sync to disk takes {sync_ms:.2f} ms"
+
+
+def stolen_s() -> float:
+    """The core seconds that others on the same host have had while we wanted them; 0 if unknown."""
+    return float(getattr(psutil.cpu_times(), "steal", 0.0))
+
+
+def stolen(before_s: float, seconds: float) -> str:
+    """What they had since then, in words."""
+    share = (stolen_s() - before_s) / (seconds * (os.cpu_count() or 1))
+    return f"others on its host took {share:.1%} of its time"
 
 
 def table(figures: Sequence[Figure]) -> str:

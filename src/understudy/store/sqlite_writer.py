@@ -12,7 +12,9 @@ import os
 import pickle
 import socket
 import sys
+import threading
 from collections.abc import Mapping, Sequence
+from contextlib import closing, suppress
 from itertools import islice
 from typing import Any, cast
 
@@ -149,6 +151,57 @@ def _some_rows(
     return list(islice(cursor, count))
 
 
+class Wal:
+    """The write-ahead log of a file whose commits come from one thread: folded into the file beside
+    them.
+
+    Left to itself, SQLite folds it in within the commit that finds it long, and whoever is in that
+    commit waits for all of it. Here a thread does it while commits go on; they have made the log
+    longer meanwhile, and it begins anew only when nothing of it is left, so that little is done
+    between two commits. sqlite.org/wal.html, "Performance Considerations".
+    """
+
+    def __init__(self, path: str, writer: apsw.Connection) -> None:
+        self._path = path
+        self._writer = writer
+        self._pages = 0
+        self._thread: threading.Thread | None = None
+        writer.set_wal_hook(self._committed)  # In the place of SQLite's own.
+
+    def _committed(self, _: apsw.Connection, name: str, pages: int) -> int:
+        self._pages = pages
+        return apsw.SQLITE_OK
+
+    def keep_short(self) -> None:
+        """What is due between two commits, if anything is."""
+        if self._pages < limits.WAL_PAGES:
+            return
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._fold_beside, daemon=True)
+            self._thread.start()
+        if self._pages >= limits.WAL_PAGES_BOUND:
+            self._thread.join()
+        if not self._thread.is_alive():
+            self._thread = None
+            _fold(self._writer)
+
+    def close(self) -> None:
+        """Wait for the thread."""
+        if self._thread is not None:
+            self._thread.join()
+
+    def _fold_beside(self) -> None:
+        with suppress(*TROUBLES), closing(connect(self._path)) as connection:
+            _fold(connection)
+
+
+def _fold(connection: apsw.Connection) -> None:
+    """As much as nobody needs any more, waiting for nobody; what is not folded in stays in the log.
+    Of a lasting trouble the commits will hear."""
+    with suppress(*TROUBLES):
+        connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+
+
 def _translated(error: Exception) -> Exception:
     """A unique violation in our words; anything else is a bug and stays what it is."""
     what, _, columns = str(error).partition(": ")  # "UNIQUE constraint failed: jobs.thread_id"
@@ -172,6 +225,7 @@ def serve(server: socket.socket, path: str) -> bool:
         for start in range(0, len(callers), limits.COMMIT_BATCH):
             batch = callers[start : start + limits.COMMIT_BATCH]
             server.sendall(_answer(file.write(batch)))
+            file.checkpoint()
         if b"" in messages:
             file.close()
             return True
@@ -185,6 +239,7 @@ class _File:
         self._path = path
         self._connection: apsw.Connection | None = None
         self._writer: Writer | None = None
+        self._wal: Wal | None = None
 
     def write(self, callers: Sequence[Sequence[Sequence[Any]]]) -> list[Any]:
         """The outcomes of callers whose statements are tuples."""
@@ -194,10 +249,18 @@ class _File:
             except TROUBLES as error:
                 return [unavailable(error) for _ in callers]
             self._writer = Writer(self._connection, load_queries("sqlite"))
+            self._wal = Wal(self._path, self._connection)
         return self._writer.write([[Statement(*one) for one in caller] for caller in callers])
+
+    def checkpoint(self) -> None:
+        """Keep the WAL short; to be called when nobody waits for an answer."""
+        if self._wal is not None:
+            self._wal.keep_short()
 
     def close(self) -> None:
         """Let go; the last one who does folds the WAL in."""
+        if self._wal is not None:
+            self._wal.close()
         if self._connection is not None:
             self._connection.close()
 
