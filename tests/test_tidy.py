@@ -36,7 +36,7 @@ FLOORS = [
     {"store", "blobs", "bell", "model", "sandbox", "search"},
     {"machine"},
     {"wire"},
-    {"errors", "settings", "limits", "world"},
+    {"errors", "settings", "limits", "heaps", "world"},
 ]
 MAY_KNOW_EACH_OTHER = FLOORS[-1]
 

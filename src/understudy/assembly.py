@@ -23,7 +23,7 @@ from urllib.parse import urlsplit
 import structlog
 import uvicorn
 
-from understudy import limits
+from understudy import heaps, limits
 from understudy.api.app import Api
 from understudy.api.auth import DEFAULT_PROJECT, ensure_key, new_key
 from understudy.bell.local import LocalBell
@@ -307,11 +307,12 @@ async def serve(
         with listen(settings.host, settings.port) as listener:
             url = base_url(settings.host, listener.getsockname()[1])
             shown = await first_key(app)
-            tests: list[asyncio.Task[None]] = []
+            beside: list[asyncio.Task[None]] = []
 
             def ready() -> None:
                 on_ready(Welcome(url, shown, app.embedders.state, sandbox_state(app)))
-                tests.append(asyncio.create_task(_test_sandbox(app, on_no_sandbox)))
+                beside.append(asyncio.create_task(_test_sandbox(app, on_no_sandbox)))
+                beside.append(asyncio.create_task(_trim_heaps()))
                 gc.freeze()  # Else each full collection looks at all modules again, for 18 ms.
                 gc.set_threshold(limits.GC_OBJECTS)
                 gc.enable()
@@ -319,9 +320,15 @@ async def serve(
             try:
                 await Server(Api(app)).run_on(listener, ready)
             finally:
-                for test in tests:
-                    test.cancel()
-                await asyncio.gather(*tests, return_exceptions=True)
+                for task in beside:
+                    task.cancel()
+                await asyncio.gather(*beside, return_exceptions=True)
+
+
+async def _trim_heaps() -> None:
+    while True:
+        await asyncio.sleep(limits.TRIM_S)
+        await asyncio.to_thread(heaps.trim)
 
 
 def sandbox_state(app: App) -> str:

@@ -4,22 +4,19 @@ It knows no command line: a server starts without the libraries that parse one (
 """
 
 import asyncio
-import ctypes
 import gc
 import sys
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from understudy import __version__, limits
+from understudy import __version__, heaps
 
 if TYPE_CHECKING:
     from understudy.assembly import Welcome
     from understudy.settings import Loaded, Settings
 
 T = TypeVar("T")
-
-_M_ARENA_MAX = -8
 
 
 def serve(
@@ -32,7 +29,7 @@ def serve(
     """Serve the API until SIGTERM or Ctrl-C."""
     # Modules are no garbage, and to look for it among them takes long. On again: assembly.serve.
     gc.disable()
-    share_heaps()
+    heaps.share()
     _load_structlog()
     settings = load(config, host=host, port=port, data=data, workers=workers).settings
 
@@ -52,19 +49,6 @@ def serve(
         await assembly.serve(settings, welcome, no_sandbox)
 
     run_to_end(run)
-
-
-def share_heaps() -> None:
-    """Let all threads allocate from few heaps; call it before there are threads.
-
-    glibc gives each thread a heap of its own, up to eight for each processor, and each keeps what
-    its busiest moment took: a part of what a server under mixed load grows by. mallopt(3).
-    """
-    try:
-        mallopt = ctypes.CDLL(None).mallopt
-    except (AttributeError, OSError):
-        return  # Another libc, without such heaps.
-    mallopt(_M_ARENA_MAX, limits.HEAPS)
 
 
 def _load_structlog() -> None:

@@ -13,6 +13,7 @@ import pickle
 import socket
 import sys
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import closing, suppress
 from itertools import islice
@@ -20,7 +21,7 @@ from typing import Any, cast
 
 import apsw
 
-from understudy import limits
+from understudy import heaps, limits
 from understudy.store import Conflict, Row, Statement, Unavailable
 from understudy.store.frames import Frames, framed
 from understudy.store.statements import load_queries
@@ -225,7 +226,7 @@ def serve(server: socket.socket, path: str) -> bool:
         for start in range(0, len(callers), limits.COMMIT_BATCH):
             batch = callers[start : start + limits.COMMIT_BATCH]
             server.sendall(_answer(file.write(batch)))
-            file.checkpoint()
+            file.tidy()
         if b"" in messages:
             file.close()
             return True
@@ -240,6 +241,7 @@ class _File:
         self._connection: apsw.Connection | None = None
         self._writer: Writer | None = None
         self._wal: Wal | None = None
+        self._trim_at = time.monotonic() + limits.TRIM_S
 
     def write(self, callers: Sequence[Sequence[Sequence[Any]]]) -> list[Any]:
         """The outcomes of callers whose statements are tuples."""
@@ -252,10 +254,13 @@ class _File:
             self._wal = Wal(self._path, self._connection)
         return self._writer.write([[Statement(*one) for one in caller] for caller in callers])
 
-    def checkpoint(self) -> None:
-        """Keep the WAL short; to be called when nobody waits for an answer."""
+    def tidy(self) -> None:
+        """What is due after a commit, when nobody waits for an answer."""
         if self._wal is not None:
             self._wal.keep_short()
+        if time.monotonic() >= self._trim_at:
+            self._trim_at = time.monotonic() + limits.TRIM_S
+            heaps.trim()
 
     def close(self) -> None:
         """Let go; the last one who does folds the WAL in."""
