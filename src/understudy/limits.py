@@ -143,6 +143,7 @@ WRITE_QUEUE = 20_000  # Waiting callers; beyond it the store is Unavailable.
 GC_OBJECTS = 20_000  # Between looks for garbage in cycles, which is rare: Python's 700 cost 10 %.
 HEAPS = 2  # Of a server, for all its threads.
 TRIM_S = 30.0  # Between two times that a process gives free memory back.
+MESSAGES_READ_ALONG = 16  # With the commit that begins a run; the writer must not wait for more.
 COUNTED_TEXTS = 256  # Whose tokens are remembered, of at most so many characters each: the
 COUNTED_CHARS = 4_096  # instructions and tools that each run of an assistant counts again.
 DECODED_OBJECTS = 256  # Remembered, of at most so many bytes of JSON each: some 4 MB in all.

@@ -14,6 +14,7 @@ from tests.api.conversation import (
     function,
     text,
 )
+from understudy import limits
 
 
 def said(talk: Talk, number: int = -1) -> list[str]:
@@ -134,9 +135,9 @@ def test_a_run_made_with_its_thread_asks_the_same_and_reads_nothing(
 @pytest.mark.parametrize(
     ("fields", "tokens", "most_pages"),
     [
-        ({"truncation_strategy": {"type": "last_messages", "last_messages": 10}}, 128_000, 1),
-        ({}, 600, 2),  # And the thread's first message.
-        ({"max_prompt_tokens": 256}, 128_000, 2),
+        ({"truncation_strategy": {"type": "last_messages", "last_messages": 10}}, 128_000, 0),
+        ({}, 600, 1),  # The thread's first message; its end is read with the commit.
+        ({"max_prompt_tokens": 256}, 128_000, 1),
     ],
 )
 def test_a_long_thread_is_read_no_further_than_needed(
@@ -164,6 +165,15 @@ def test_a_long_thread_is_read_no_further_than_needed(
     assert len(rows) <= most_pages
     assert sum(count for _, count in rows) <= 51
     assert said(talk)[-1] == texts[-1]
+
+
+def test_what_is_read_along_and_what_is_read_after_make_one_thread(talk: Talk) -> None:
+    texts = numbered(2 * limits.MESSAGES_READ_ALONG, words=1)
+    old, new = texts[:-3], texts[-3:]
+    more = [{"role": "user", "content": one} for one in new]
+    run = talk.start(talk.assistant(), talk.thread(*old), additional_messages=more)
+    assert talk.rested(run)["status"] == "completed"
+    assert said(talk) == texts
 
 
 @pytest.mark.assertion(103)

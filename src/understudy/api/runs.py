@@ -103,7 +103,8 @@ async def _launch(
     run = launch.run
     try:
         # What belongs to the call comes first: a thread must be there before its run.
-        await call.commit(*more, *launch.statements, answer=run, stream=f"{run.id}.{launch.fence}")
+        statements = [*more, *launch.readings, *launch.statements]
+        rows = await call.commit(*statements, answer=run, stream=f"{run.id}.{launch.fence}")
     except Conflict as conflict:
         launch.abandon()
         await _explain(call, run.thread_id, conflict)
@@ -111,7 +112,7 @@ async def _launch(
     except BaseException:
         launch.abandon()
         raise
-    launch.go()
+    launch.go(rows[len(more) :])
     stores.ring(call)
     await asyncio.sleep(0)  # The driver first: it has a model to ask.
     return run_stream(call, run.id, (launch.fence, 0)) if streams else run

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import msgspec
 
+from understudy import limits
 from understudy.engine import file_search, images, sandbox_files
 from understudy.engine.app import App
 from understudy.engine.file_search import Reach
@@ -16,6 +17,7 @@ from understudy.machine.happenings import State
 from understudy.machine.private import MessagePrivate, StepPrivate
 from understudy.machine.transcript import Done, Files, Stored, Window
 from understudy.settings import context_tokens_of
+from understudy.store import Row, Statement, store
 from understudy.store.records import Record
 from understudy.wire.chat import ChatRequest
 from understudy.wire.messages import Message
@@ -50,6 +52,17 @@ class Newest:
 
     messages: Sequence[Stored]
     has_older: bool
+
+
+def newest(project: str, thread_id: str) -> Statement:
+    """How a thread ends, to be read with the commit that begins a run of it."""
+    return store.newest("message", project, thread_id, limit=limits.MESSAGES_READ_ALONG)
+
+
+def newest_of(rows: Sequence[Row]) -> Newest:
+    """What that commit found."""
+    page, has_more = store.page_of(rows, limits.MESSAGES_READ_ALONG)
+    return Newest([_stored(record) for record in page], has_more)
 
 
 async def next_question(

@@ -19,7 +19,7 @@ from understudy.engine.lease import Lease
 from understudy.machine.happenings import CallModel, Claimed, Move
 from understudy.machine.run import apply
 from understudy.machine.transcript import Stored
-from understudy.store import Statement, changes
+from understudy.store import Row, Statement, changes
 from understudy.store.records import Job
 from understudy.wire.events import Event
 from understudy.wire.runs import Run
@@ -37,7 +37,7 @@ class Launch:
     job: Job
     versions: record.Versions
     is_new: bool
-    thread: history.Newest | None = None  # All its messages, when it is made with the run.
+    messages: history.Newest | None = None  # All of the thread, when it is made with the run.
 
     @property
     def fence(self) -> int:
@@ -58,8 +58,15 @@ class Launch:
             )
         return result
 
-    def go(self) -> None:
-        """The commit is durable: begin, or ring for whoever has a slot."""
+    @property
+    def readings(self) -> list[Statement]:
+        """What the commit is to read for the driver, after the thread's own changes."""
+        if self.job.lease_owner is None or self.messages is not None:
+            return []
+        return [history.newest(self.job.project, self.run.thread_id)]
+
+    def go(self, read: Sequence[Sequence[Row]]) -> None:
+        """The commit is durable and has read that: begin, or ring for whoever has a slot."""
         worker = self.app.worker
         if self.job.lease_owner is None:
             self.app.bell.ring(f"run:{self.job.id}")
@@ -70,7 +77,8 @@ class Launch:
         lease = Lease(self.job, self.job.lease_owner)
         live = self.app.log.open(lease)
         live.show(self._frames)
-        worker.adopt(lease, live, Start(self.move.state, self.versions, self.thread))
+        messages = self.messages or history.newest_of(read[0])
+        worker.adopt(lease, live, Start(self.move.state, self.versions, messages))
 
     def abandon(self) -> None:
         """The commit was refused: the slot is free again."""
@@ -146,7 +154,7 @@ def launch_new(
         job,
         record.Versions(),
         is_new=True,
-        thread=None if messages is None else history.Newest(messages[::-1], has_older=False),
+        messages=None if messages is None else history.Newest(messages[::-1], has_older=False),
     )
 
 

@@ -124,11 +124,10 @@ class Store:
             which = "filtered"
             args |= {"purpose": None, "status": None, "ids": None, **(where or {})}
             args["ids"] = None if ids is None else _json(ids)
-        rows = await self._database.fetch(_LISTS[which, scan], args)
-        page = [_record(row) for row in rows[:limit]]
+        page, has_more = page_of(await self._database.fetch(_LISTS[which, scan], args), limit)
         if backwards:
             page.reverse()
-        return page, len(rows) > limit
+        return page, has_more
 
     async def job(self, id: str) -> Job | None:
         """The job of this object, if work is left."""
@@ -347,6 +346,20 @@ class Store:
             raise UnknownCursor(cursor)
         created_at, seq = rows[0]
         return created_at, seq
+
+
+def newest(kind: str, project: str, parent: str, *, limit: int) -> Statement:
+    """The newest objects of a parent, for a commit to read along, after its changes: a trip of its
+    own would cost more. The rows are for `page_of`."""
+    (low_at, low_seq), (high_at, high_seq) = _FIRST, _LAST
+    bounds = {"low_at": low_at, "low_seq": low_seq, "high_at": high_at, "high_seq": high_seq}
+    scope = {"kind": kind, "project": project, "parent": parent}
+    return Statement(_LISTS["all", "desc"], {**scope, **bounds, "limit": limit + 1})
+
+
+def page_of(rows: Sequence[Row], limit: int) -> tuple[list[Record], bool]:
+    """The records of a list that was asked for one more than `limit`, and whether more remain."""
+    return [_record(row) for row in rows[:limit]], len(rows) > limit
 
 
 def file_counts(files: Mapping[str, int]) -> FileCounts:
