@@ -1,5 +1,7 @@
 """How runs end: cancelled, failed, with their thread, or taken over by the next process."""
 
+from contextlib import ExitStack
+
 import openai
 import pytest
 
@@ -244,6 +246,24 @@ def test_a_run_that_waits_for_its_client_still_does_after_a_restart(start: Start
         assert again.submit(run, "the output").status_code == 200
         assert again.rested(run)["status"] == "completed"
         assert "the output" in again.texts(run["thread_id"])[-1]
+
+
+@pytest.mark.usefixtures("short_drain")
+def test_a_server_that_stops_is_no_client_that_left(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "RUNS_PER_PROJECT", 1)
+    with ExitStack() as clients, start() as first:
+        talk = Talk(first, clients.enter_context(client_for(first.url, KEY)))
+        talk.plays([SILENCE], [text("done")])
+        talk.start(talk.assistant(), talk.thread("it has the only slot"))
+        eventually(lambda: len(talk.provider_calls()) == 1)
+        wish = {"x-cancel-on-disconnect": "true"}
+        stream = talk.open_stream(talk.assistant(), talk.thread("it waits"), **wish)
+        live = clients.enter_context(stream)
+        live.until("thread.run.queued")
+    with start() as second, client_for(second.url, KEY) as http:
+        assert Talk(second, http).rested(live.heard[0].data)["status"] == "completed"
 
 
 @pytest.mark.usefixtures("short_drain")

@@ -50,7 +50,8 @@ async def _cancelling(call: "Call", run_id: str, tail: Tail) -> AsyncGenerator[b
                 yield chunk
         is_whole = True
     finally:
-        if not is_whole:
+        # The streams of runs that wait are cut when the server stops, and their clients never left.
+        if not is_whole and call.app.worker.goes_on_with(run_id):
             await _cancel(call, run_id)
 
 

@@ -147,6 +147,10 @@ class Worker:
         self.app.log.announce(live)
         self._work(lease, drive(self.app, lease, live, start))
 
+    def goes_on_with(self, id: str) -> bool:
+        """Whether the job is worked on here, or still may be before the server stops."""
+        return not self._is_draining or id in self._held
+
     def interrupt(self, id: str, reason: Reason) -> Lease | None:
         """Interrupt the work on a job, if it is done here; its lease, to wait for."""
         lease = self._held.get(id)
