@@ -2,7 +2,6 @@
 
 import argparse
 import sys
-import time
 import traceback
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,6 +24,7 @@ from benchmarks import (
     streams,
 )
 from benchmarks.figures import Figure
+from benchmarks.host import Watch
 from benchmarks.plan import QUICK, Plan
 from benchmarks.stage import opened_stage
 
@@ -57,13 +57,12 @@ def main() -> None:
     if unknown:
         parser.error(f"unknown: {', '.join(sorted(unknown))}")
     plan = QUICK if arguments.quick else Plan()
-    started, stolen_s = time.monotonic(), report.stolen_s()
+    watch = Watch()
     before = report.conditions()
     names = [name for name in _MEASURES if not arguments.only or name in arguments.only]
     figures = [figure for name in names for figure in _measured(name, plan)]
-    seconds = time.monotonic() - started
-    after = f"{report.conditions()}. Meanwhile {report.stolen(stolen_s, seconds)}"
-    print(f"{report.summary(figures, before, after)}\n{seconds:.0f} s.")
+    after = f"{report.conditions()}. Meanwhile {watch}"
+    print(f"{report.summary(figures, before, after)}\n{watch.seconds:.0f} s.")
     if not arguments.quick and not arguments.only:
         report.write(figures, before, after)
         plots.write(figures)
@@ -74,7 +73,7 @@ def main() -> None:
 
 def _measured(name: str, plan: Plan) -> Iterator[Figure]:
     """The figures of one measure, on a fresh stage: none depends on what ran before."""
-    started, stolen_s = time.monotonic(), report.stolen_s()
+    watch = Watch()
     try:
         with opened_stage() as stage:
             for figure in _MEASURES[name](stage, plan):
@@ -83,7 +82,7 @@ def _measured(name: str, plan: Plan) -> Iterator[Figure]:
     except Exception as error:  # noqa: BLE001 - half an hour of other figures must not be lost.
         traceback.print_exc()
         yield Figure(name, "", "", FAILED, note=f"{type(error).__name__}: {error}"[:200])
-    print(f"{name}: {report.stolen(stolen_s, time.monotonic() - started)}", file=sys.stderr)
+    print(f"{name}: {watch}", file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -47,17 +47,6 @@ def conditions() -> str:
     return f"load average {load:.1f}, a sync to disk takes {sync_ms:.2f} ms"
 
 
-def stolen_s() -> float:
-    """The core seconds that others on the same host have had while we wanted them; 0 if unknown."""
-    return float(getattr(psutil.cpu_times(), "steal", 0.0))
-
-
-def stolen(before_s: float, seconds: float) -> str:
-    """What they had since then, in words."""
-    share = (stolen_s() - before_s) / (seconds * (os.cpu_count() or 1))
-    return f"others on its host took {share:.1%} of its time"
-
-
 def table(figures: Sequence[Figure]) -> str:
     """All figures."""
     return _markdown([_COLUMNS, *(_row(figure) for figure in figures)])

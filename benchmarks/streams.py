@@ -4,11 +4,13 @@ import json
 from collections.abc import Iterator
 
 from benchmarks.figures import Figure, alternate, judged, median, p95, p99, rates
+from benchmarks.host import calm
 from benchmarks.jobs import Ask, Cancels, Samples, Streams, Target
 from benchmarks.plan import Plan
 from benchmarks.stage import Run, Stage
 
 _DELTAS = 200
+_BLOCKS = 10  # Of the samples of the first delta.
 _PACED = f"deltas-{_DELTAS}-5"
 _LASTING = "deltas-1000-20"  # 20 s of it: longer than any sampling.
 _FIRST_CONTENT = '"content":"'
@@ -27,15 +29,20 @@ def measure(stage: Stage, plan: Plan) -> Iterator[Figure]:
 
 def _first_delta(stage: Stage, plan: Plan) -> list[Figure]:
     """What the first delta takes longer than through the relay; the two alternate."""
-    for count in (plan.first_deltas // 10, plan.first_deltas):  # The first is the warm-up.
-        paths = [f"/v1/threads/{stage.thread()}/runs" for _ in range(count)]
+    size = plan.first_deltas // _BLOCKS
+
+    def block() -> list[list[float]]:
+        paths = [f"/v1/threads/{stage.thread()}/runs" for _ in range(size)]
         asks = [Ask("POST", path, run_body(stage)) for path in paths]
         ours = Target(stage.server.port, asks, "event: thread.message.delta")
-        relay = Target(stage.baselines.port, [relayed("deltas-5")] * count, _FIRST_CONTENT)
-        run = stage.run(Samples([ours, relay]), stage.server)
-    mine, theirs = ([1000 * taken for taken in samples] for samples in run.done.samples)
+        relay = Target(stage.baselines.port, [relayed("deltas-5")] * size, _FIRST_CONTENT)
+        return stage.run(Samples([ours, relay]), stage.server).done.samples
+
+    block()  # The warm-up.
+    blocks, note = calm(block, _BLOCKS)
+    mine, theirs = ([1000 * one for done in blocks for one in done[side]] for side in (0, 1))
     added = [one - other for one, other in zip(mine, theirs, strict=True)]
-    name, note = "time to first delta, 1 client", f"{len(added)} samples, one and other in turn"
+    name, note = "time to first delta, 1 client", f"{len(added)} samples in turn; {note}"
     return [
         judged(
             Figure(

@@ -1,13 +1,15 @@
 """The benchmarks measure what they say: ratios of pairs, void figures, and every request a 200."""
 
+import itertools
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from importlib.metadata import packages_distributions, requires
 
 import pytest
 
-from benchmarks import report
+from benchmarks import host, report
 from benchmarks.connection import BadAnswer, Heard
 from benchmarks.curve import Curve, Point
 from benchmarks.delays import largest
@@ -74,6 +76,35 @@ def test_the_95th_percentile_of_a_hundred_has_five_above() -> None:
     """And that of one is itself."""
     assert p95(list(range(1, 101))) == 95
     assert p95([7.0]) == 7.0
+
+
+def _stealing(monkeypatch: pytest.MonkeyPatch, shares: list[float]) -> Callable[[], int]:
+    """A measurement of one second per block, and a host that takes these shares of them."""
+    now, stolen_s, blocks = [0.0], [0.0], itertools.count()
+    monkeypatch.setattr(host, "monotonic", lambda: now[0])
+    monkeypatch.setattr(host, "_stolen_s", lambda: stolen_s[0])
+    monkeypatch.setattr(host, "cpu_count", lambda: 2)
+
+    def measure() -> int:
+        number = next(blocks)
+        now[0] += 1
+        stolen_s[0] += 2 * shares[number]
+        return number
+
+    return measure
+
+
+def test_blocks_that_the_host_disturbed_are_measured_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    found, note = host.calm(_stealing(monkeypatch, [0.0, 0.3, 0.0, 0.02, 0.008]), 3)
+    assert (found, note) == ([0, 2, 4], "3 of 5 blocks, others on the host took at most 0.8%")
+
+
+def test_a_host_that_is_never_calm_ends_the_tries(monkeypatch: pytest.MonkeyPatch) -> None:
+    shares = [0.2, 0.1, 0.3, 0.2, 0.4, 0.05, 0.2, 0.2]
+    found, note = host.calm(_stealing(monkeypatch, shares), 2)
+    assert (found, note) == ([5, 1], "2 of 8 blocks, others on the host took at most 10.0%")
 
 
 def test_the_table_names_a_missed_target() -> None:
