@@ -15,6 +15,7 @@ from tests.api.conversation import (
     text,
 )
 from understudy import limits
+from understudy.engine import history
 
 
 def said(talk: Talk, number: int = -1) -> list[str]:
@@ -174,6 +175,26 @@ def test_what_is_read_along_and_what_is_read_after_make_one_thread(talk: Talk) -
     run = talk.start(talk.assistant(), talk.thread(*old), additional_messages=more)
     assert talk.rested(run)["status"] == "completed"
     assert said(talk) == texts
+
+
+@pytest.mark.parametrize("large", [0, 3, 5])
+def test_what_is_too_large_to_be_read_along_is_read_after(talk: Talk, large: int) -> None:
+    texts = numbered(6, words=1)
+    texts[large] = "word " * limits.MESSAGE_READ_ALONG_BYTES
+    run = talk.start(talk.assistant(), talk.thread(*texts))
+    assert talk.rested(run)["status"] == "completed"
+    assert said(talk) == texts
+
+
+def test_what_was_read_along_and_cannot_be_used_is_the_runs_failure(
+    talk: Talk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(rows: object) -> None:
+        raise ValueError(rows)
+
+    monkeypatch.setattr(history, "newest_of", broken)
+    run = talk.rested(talk.start(talk.assistant(), talk.thread("hi")))
+    assert (run["status"], run["last_error"]["code"]) == ("failed", "server_error")
 
 
 @pytest.mark.assertion(103)

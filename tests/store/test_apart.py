@@ -12,6 +12,7 @@ import psutil
 import pytest
 
 from tests.conformance.shapes import PROJECT, thread
+from understudy import limits
 from understudy.store import Conflict, Unavailable, changes, open_database
 from understudy.store.store import Store
 
@@ -88,6 +89,26 @@ async def test_a_commit_of_any_size_goes_through(store: Store) -> None:
     found = await store.get("thread", PROJECT, "thread_2")
     assert found is not None
     assert found.body == body
+
+
+async def test_the_log_is_folded_in_while_the_server_lives(store: Store, tmp_path: Path) -> None:
+    path = tmp_path / "understudy.db"
+    before = path.stat().st_size
+    for number in range(80):
+        big = changes.insert_object(
+            "thread",
+            id=f"thread_big_{number}",
+            project=PROJECT,
+            parent=None,
+            created_at=1.0,
+            body=b'{"text": "%b"}' % (b"x" * 1_000_000),
+        )
+        await store.commit(big)
+        if path.stat().st_size > before + 1_000_000:
+            break
+        await asyncio.sleep(0.01)
+    assert number * 1_000_000 > limits.WAL_PAGES * 4_096 / 2
+    assert path.stat().st_size > before + 1_000_000
 
 
 async def test_a_refusal_names_its_guard(store: Store) -> None:

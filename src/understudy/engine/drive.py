@@ -8,7 +8,7 @@ lease changes nothing. `Interrupted` ends any wait inside a turn; commits are fi
 
 import asyncio
 import math
-from collections.abc import Awaitable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -68,7 +68,7 @@ class Start:
 
     state: State
     versions: record.Versions
-    newest: history.Newest | None
+    newest: history.Newest | Callable[[], history.Newest | None]  # How the thread ends.
 
 
 class Driver:
@@ -240,7 +240,7 @@ class Driver:
 
     def _take_newest(self) -> history.Newest | None:
         newest, self._newest = self._newest, None
-        return newest
+        return newest() if callable(newest) else newest
 
     def _window(self, state: State) -> int | None:
         return self.app.worker.context_tokens.get(state.run.model)

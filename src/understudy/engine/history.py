@@ -56,13 +56,21 @@ class Newest:
 
 def newest(project: str, thread_id: str) -> Statement:
     """How a thread ends, to be read with the commit that begins a run of it."""
-    return store.newest("message", project, thread_id, limit=limits.MESSAGES_READ_ALONG)
+    return store.newest(
+        "message",
+        project,
+        thread_id,
+        limit=limits.MESSAGES_READ_ALONG,
+        most_bytes=limits.MESSAGE_READ_ALONG_BYTES,
+    )
 
 
-def newest_of(rows: Sequence[Row]) -> Newest:
-    """What that commit found."""
-    page, has_more = store.page_of(rows, limits.MESSAGES_READ_ALONG)
-    return Newest([_stored(record) for record in page], has_more)
+def newest_of(rows: Sequence[Row]) -> Newest | None:
+    """What that commit found; None: the last message is large, and has to be read."""
+    page, has_older = store.newest_of(rows, limits.MESSAGES_READ_ALONG)
+    if has_older and not page:
+        return None
+    return Newest([_stored(record) for record in page], has_older)
 
 
 async def next_question(

@@ -8,7 +8,7 @@ as it was before: queued. Without a slot, the job waits for any worker.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 
 from understudy import limits
 from understudy.engine import frames, history, record
@@ -37,7 +37,7 @@ class Launch:
     job: Job
     versions: record.Versions
     is_new: bool
-    messages: history.Newest | None = None  # All of the thread, when it is made with the run.
+    messages: history.Newest | None = None  # Of the thread; None: the commit has to read them.
 
     @property
     def fence(self) -> int:
@@ -65,8 +65,8 @@ class Launch:
             return []
         return [history.newest(self.job.project, self.run.thread_id)]
 
-    def go(self, read: Sequence[Sequence[Row]]) -> None:
-        """The commit is durable and has read that: begin, or ring for whoever has a slot."""
+    def go(self, rows: Sequence[Sequence[Row]]) -> None:
+        """The commit is durable and read this: begin, or ring for whoever has a slot."""
         worker = self.app.worker
         if self.job.lease_owner is None:
             self.app.bell.ring(f"run:{self.job.id}")
@@ -77,8 +77,9 @@ class Launch:
         lease = Lease(self.job, self.job.lease_owner)
         live = self.app.log.open(lease)
         live.show(self._frames)
-        messages = self.messages or history.newest_of(read[0])
-        worker.adopt(lease, live, Start(self.move.state, self.versions, messages))
+        # Decoded by the driver: what goes wrong now, after the commit, is the run's failure.
+        newest = self.messages or partial(history.newest_of, rows[0])
+        worker.adopt(lease, live, Start(self.move.state, self.versions, newest))
 
     def abandon(self) -> None:
         """The commit was refused: the slot is free again."""

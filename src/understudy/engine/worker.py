@@ -149,7 +149,8 @@ class Worker:
 
     def goes_on_with(self, id: str) -> bool:
         """Whether the job is worked on here, or still may be before the server stops."""
-        return not self._is_draining or id in self._held
+        lease = self._held.get(id)
+        return not self._is_draining or (lease is not None and lease.reason != "drain")
 
     def interrupt(self, id: str, reason: Reason) -> Lease | None:
         """Interrupt the work on a job, if it is done here; its lease, to wait for."""

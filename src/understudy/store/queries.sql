@@ -55,6 +55,15 @@ where parent = :parent and kind = :kind and project = :project
 order by created_at desc, seq desc
 limit :limit;
 
+-- name: newest
+-- The newest objects of a parent; a body of more bytes than that is not read.
+select id, kind, project, parent, created_at, seq, version, children,
+  case when octet_length(body) <= :most_bytes then body end, private
+from objects
+where parent = :parent and kind = :kind and project = :project
+order by created_at desc, seq desc
+limit :limit;
+
 -- name: list_run_messages_asc
 -- The messages of a thread that one run made, between two places, oldest first.
 select id, kind, project, parent, created_at, seq, version, children, body, private

@@ -10,12 +10,12 @@ import gc
 import marshal
 import os
 import pickle
+import queue
 import socket
 import sys
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import closing, suppress
 from itertools import islice
 from typing import Any, cast
 
@@ -26,7 +26,7 @@ from understudy.store import Conflict, Row, Statement, Unavailable
 from understudy.store.frames import Frames, framed
 from understudy.store.statements import load_queries
 
-_PRAGMAS = """
+_PRAGMAS = f"""
 pragma journal_mode = wal;
 pragma synchronous = full;
 pragma fullfsync = on;
@@ -34,8 +34,8 @@ pragma checkpoint_fullfsync = on;
 pragma temp_store = memory;
 pragma cache_size = -4096;
 pragma journal_size_limit = 67108864;
-pragma wal_autocheckpoint = 4000;
-"""
+pragma wal_autocheckpoint = {limits.WAL_PAGES};
+"""  # The last is for whoever writes without a Wal: a thread of a command, a database in memory.
 
 # Unique values → what a Conflict calls them; any other one "exists".
 _UNIQUE = {"jobs.thread_id": "thread_lock", "idempotency.project": "idempotency"}
@@ -153,54 +153,73 @@ def _some_rows(
 
 
 class Wal:
-    """The write-ahead log of a file whose commits come from one thread: folded into the file beside
-    them.
+    """The write-ahead log of a file that one connection writes: folded in beside its commits.
 
-    Left to itself, SQLite folds it in within the commit that finds it long, and whoever is in that
-    commit waits for all of it. Here a thread does it while commits go on; they have made the log
-    longer meanwhile, and it begins anew only when nothing of it is left, so that little is done
-    between two commits. sqlite.org/wal.html, "Performance Considerations".
+    Left to itself, SQLite folds the log into the file within the commit that finds it long, and
+    whoever is in that commit waits for all of it. Here a thread does it while commits go on, and
+    once more for what they wrote meanwhile. The log begins anew only when all of it is in the file,
+    so what is left after some passes is folded in between two commits.
+    sqlite.org/wal.html, "Performance Considerations".
     """
 
-    def __init__(self, path: str, writer: apsw.Connection) -> None:
-        self._path = path
+    def __init__(self, writer: apsw.Connection, beside: apsw.Connection) -> None:
         self._writer = writer
-        self._pages = 0
-        self._thread: threading.Thread | None = None
-        writer.set_wal_hook(self._committed)  # In the place of SQLite's own.
-
-    def _committed(self, _: apsw.Connection, name: str, pages: int) -> int:
-        self._pages = pages
-        return apsw.SQLITE_OK
+        self._beside = beside
+        self._pages = 0  # Of the log, as the last commit left it.
+        self._due_at = limits.WAL_PAGES  # When it has so many.
+        self._is_asked = False
+        self._asked: queue.SimpleQueue[bool] = queue.SimpleQueue()
+        self._done = threading.Event()
+        # In the place of SQLite's own, which `pragma wal_autocheckpoint` would put back.
+        writer.set_wal_hook(self._committed)
+        self._thread = threading.Thread(target=self._work, daemon=True)
+        self._thread.start()
 
     def keep_short(self) -> None:
         """What is due between two commits, if anything is."""
-        if self._pages < limits.WAL_PAGES:
+        if not self._is_asked:
+            if self._pages >= self._due_at:
+                self._is_asked = True
+                self._asked.put(True)
             return
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._fold_beside, daemon=True)
-            self._thread.start()
-        if self._pages >= limits.WAL_PAGES_BOUND:
-            self._thread.join()
-        if not self._thread.is_alive():
-            self._thread = None
-            _fold(self._writer)
+        if self._pages >= self._due_at + limits.WAL_PAGES_BEHIND:
+            self._done.wait()
+        if self._done.is_set():
+            self._done.clear()
+            self._is_asked = False
+            if self._pages >= self._due_at:  # Else it has begun anew: the thread had all of it.
+                _fold(self._writer)
+                # Where a reader keeps it from beginning anew, not before as much again was written.
+                self._due_at = self._pages + limits.WAL_PAGES
 
     def close(self) -> None:
         """Wait for the thread."""
-        if self._thread is not None:
-            self._thread.join()
+        self._asked.put(False)
+        self._thread.join()
+        self._beside.close()
 
-    def _fold_beside(self) -> None:
-        with suppress(*TROUBLES), closing(connect(self._path)) as connection:
-            _fold(connection)
+    def _committed(self, _: apsw.Connection, name: str, pages: int) -> int:
+        if pages < self._pages:  # It has begun anew.
+            self._due_at = limits.WAL_PAGES
+        self._pages = pages
+        return apsw.SQLITE_OK
+
+    def _work(self) -> None:
+        while self._asked.get():
+            for _ in range(limits.WAL_PASSES):
+                if _fold(self._beside):
+                    break
+            self._done.set()
 
 
-def _fold(connection: apsw.Connection) -> None:
-    """As much as nobody needs any more, waiting for nobody; what is not folded in stays in the log.
-    Of a lasting trouble the commits will hear."""
-    with suppress(*TROUBLES):
-        connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+def _fold(connection: apsw.Connection) -> bool:
+    """Fold in what no reader needs any more, waiting for nobody; whether it is all. What is not
+    stays in the log, and of a lasting trouble with the disk the commits will hear."""
+    try:
+        pages, folded = connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+    except apsw.Error:
+        return False
+    return pages == folded
 
 
 def _translated(error: Exception) -> Exception:
@@ -247,15 +266,15 @@ class _File:
         """The outcomes of callers whose statements are tuples."""
         if self._writer is None:
             try:
-                self._connection = connect(self._path)
+                connection, beside = connect(self._path), connect(self._path)
             except TROUBLES as error:
                 return [unavailable(error) for _ in callers]
-            self._writer = Writer(self._connection, load_queries("sqlite"))
-            self._wal = Wal(self._path, self._connection)
+            self._connection, self._wal = connection, Wal(connection, beside)
+            self._writer = Writer(connection, load_queries("sqlite"))
         return self._writer.write([[Statement(*one) for one in caller] for caller in callers])
 
     def tidy(self) -> None:
-        """What is due after a commit, when nobody waits for an answer."""
+        """What is due after a commit, when its callers have their answers."""
         if self._wal is not None:
             self._wal.keep_short()
         if time.monotonic() >= self._trim_at:

@@ -2,6 +2,7 @@
 
 import builtins  # `list` is a method of Store, so its annotations name the type in full.
 from collections.abc import Awaitable, Mapping, Sequence
+from itertools import takewhile
 from typing import Literal, TypeAlias
 
 import msgspec
@@ -29,6 +30,7 @@ _Place: TypeAlias = tuple[float, int]  # (created_at, seq): the order key of eve
 _FIRST: _Place = (-1e300, -(2**63))
 _LAST: _Place = (1e300, 2**63 - 1)
 
+_BODY = 8  # Its column in the rows of objects.
 
 # (which objects, direction) → statement.
 _LISTS: dict[tuple[str, Order], str] = {
@@ -124,10 +126,11 @@ class Store:
             which = "filtered"
             args |= {"purpose": None, "status": None, "ids": None, **(where or {})}
             args["ids"] = None if ids is None else _json(ids)
-        page, has_more = page_of(await self._database.fetch(_LISTS[which, scan], args), limit)
+        rows = await self._database.fetch(_LISTS[which, scan], args)
+        page = [_record(row) for row in rows[:limit]]
         if backwards:
             page.reverse()
-        return page, has_more
+        return page, len(rows) > limit
 
     async def job(self, id: str) -> Job | None:
         """The job of this object, if work is left."""
@@ -348,18 +351,18 @@ class Store:
         return created_at, seq
 
 
-def newest(kind: str, project: str, parent: str, *, limit: int) -> Statement:
+def newest(kind: str, project: str, parent: str, *, limit: int, most_bytes: int) -> Statement:
     """The newest objects of a parent, for a commit to read along, after its changes: a trip of its
-    own would cost more. The rows are for `page_of`."""
-    (low_at, low_seq), (high_at, high_seq) = _FIRST, _LAST
-    bounds = {"low_at": low_at, "low_seq": low_seq, "high_at": high_at, "high_seq": high_seq}
+    own would cost more. The rows are for `newest_of`."""
     scope = {"kind": kind, "project": project, "parent": parent}
-    return Statement(_LISTS["all", "desc"], {**scope, **bounds, "limit": limit + 1})
+    return Statement("newest", {**scope, "limit": limit + 1, "most_bytes": most_bytes})
 
 
-def page_of(rows: Sequence[Row], limit: int) -> tuple[list[Record], bool]:
-    """The records of a list that was asked for one more than `limit`, and whether more remain."""
-    return [_record(row) for row in rows[:limit]], len(rows) > limit
+def newest_of(rows: Sequence[Row], limit: int) -> tuple[list[Record], bool]:
+    """What that found, up to the first body of more bytes than were asked for; and whether more
+    remain."""
+    whole = list(takewhile(lambda row: row[_BODY] is not None, rows[:limit]))
+    return [_record(row) for row in whole], len(whole) < len(rows)
 
 
 def file_counts(files: Mapping[str, int]) -> FileCounts:
