@@ -45,7 +45,7 @@ kept.append(bytearray(2_000))  # The heap's end is in use.
 full = resident_kib()
 held.clear()
 freed = resident_kib()
-heaps.trim()
+heaps.give_back()
 print(full, freed, resident_kib())
 """
 

@@ -312,7 +312,7 @@ async def serve(
             def ready() -> None:
                 on_ready(Welcome(url, shown, app.embedders.state, sandbox_state(app)))
                 beside.append(asyncio.create_task(_test_sandbox(app, on_no_sandbox)))
-                beside.append(asyncio.create_task(_trim_heaps()))
+                beside.append(asyncio.create_task(_give_memory_back()))
                 gc.freeze()  # Else each full collection looks at all modules again, for 18 ms.
                 gc.set_threshold(limits.GC_OBJECTS)
                 gc.enable()
@@ -325,10 +325,10 @@ async def serve(
                 await asyncio.gather(*beside, return_exceptions=True)
 
 
-async def _trim_heaps() -> None:
+async def _give_memory_back() -> None:
     while True:
-        await asyncio.sleep(limits.TRIM_S)
-        await asyncio.to_thread(heaps.trim)
+        await asyncio.sleep(limits.GIVE_BACK_S)
+        heaps.give_back()
 
 
 def sandbox_state(app: App) -> str:

@@ -1,9 +1,10 @@
 """Heaps: the memory that glibc's malloc gives to Python and its libraries, few and without air.
 
 A server under mixed load otherwise grows for hours, though it holds no more objects than before.
-Another libc has no such heaps, and nothing is done. mallopt(3), malloc_trim(3).
+Another libc has no such heaps. mallopt(3), malloc_trim(3).
 """
 
+import gc
 from functools import cache
 from typing import Any
 
@@ -22,12 +23,14 @@ def share() -> None:
         mallopt(_M_ARENA_MAX, limits.HEAPS)
 
 
-def trim() -> None:
-    """Give free pages back to the system, not only those at a heap's end, as free() does.
+def give_back() -> None:
+    """Give free memory back to the system, not only what is at a heap's end, as free() does.
 
-    Whoever allocates meanwhile waits: a millisecond for a heap of 20 MB, 20 for one of 100 MB of
-    which most is free, and then there is less.
+    Garbage in cycles goes first: there is little of it, so that Python leaves it for minutes
+    (GC_OBJECTS), scattered over what then cannot be given back. Some milliseconds; with a heap of
+    100 MB of which most is free some tens, once.
     """
+    gc.collect()
     if (malloc_trim := _libc("malloc_trim")) is not None:
         malloc_trim(0)
 

@@ -32,7 +32,7 @@ pragma synchronous = full;
 pragma fullfsync = on;
 pragma checkpoint_fullfsync = on;
 pragma temp_store = memory;
-pragma cache_size = -4096;
+pragma cache_size = -2048;
 pragma journal_size_limit = 67108864;
 pragma wal_autocheckpoint = {limits.WAL_PAGES};
 """  # The last is for whoever writes without a Wal: a thread of a command, a database in memory.
@@ -260,7 +260,7 @@ class _File:
         self._connection: apsw.Connection | None = None
         self._writer: Writer | None = None
         self._wal: Wal | None = None
-        self._trim_at = time.monotonic() + limits.TRIM_S
+        self._give_back_at = time.monotonic() + limits.GIVE_BACK_S
 
     def write(self, callers: Sequence[Sequence[Sequence[Any]]]) -> list[Any]:
         """The outcomes of callers whose statements are tuples."""
@@ -277,9 +277,9 @@ class _File:
         """What is due after a commit, when its callers have their answers."""
         if self._wal is not None:
             self._wal.keep_short()
-        if time.monotonic() >= self._trim_at:
-            self._trim_at = time.monotonic() + limits.TRIM_S
-            heaps.trim()
+        if time.monotonic() >= self._give_back_at:
+            self._give_back_at = time.monotonic() + limits.GIVE_BACK_S
+            heaps.give_back()
 
     def close(self) -> None:
         """Let go; the last one who does folds the WAL in."""
