@@ -309,12 +309,13 @@ def test_the_stream_of_a_run_can_be_replayed_by_its_key(http: httpx2.Client) -> 
 
 @pytest.mark.assertion(28)
 def test_an_active_run_says_when_to_poll_again(http: httpx2.Client, server: Running) -> None:
-    server.script({"call": {"name": "now"}})
-    tool = {"type": "function", "function": {"name": "now"}}
-    assistant = http.post("/assistants", json={"model": "rehearsal", "tools": [tool]}).json()
+    server.script({"silence": True}, model="silent")  # It stays active until it is cancelled.
+    assistant = http.post("/assistants", json={"model": "silent"}).json()
     run = http.post("/threads/runs", json={"assistant_id": assistant["id"]}).json()
-    answer = http.get(f"/threads/{run['thread_id']}/runs/{run['id']}")
+    path = f"/threads/{run['thread_id']}/runs/{run['id']}"
+    answer = http.get(path)
     assert answer.headers["openai-poll-after-ms"].isdigit()
+    assert http.post(f"{path}/cancel").status_code == 200
 
 
 # Requests in unusual forms.
