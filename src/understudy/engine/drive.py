@@ -63,8 +63,8 @@ class Stopped(Exception):
 
 @dataclass(frozen=True)
 class Start:
-    """What a door hands over with a run that it just committed: nothing has to be read, the run
-    has begun, and the commit journalled the first call."""
+    """What a door hands over with a run that it just committed: the commit has read what the first
+    request needs, the run has begun, and its first call is journalled."""
 
     state: State
     versions: record.Versions
