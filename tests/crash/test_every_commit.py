@@ -27,7 +27,7 @@ from tests.engine.stage import (
 from understudy import limits
 from understudy.engine.files import blobs_of
 from understudy.sandbox.local import Local
-from understudy.store import Database, Row, Statement
+from understudy.store import Database, Row, Statement, Told
 from understudy.store.store import Store
 
 _MOST_COMMITS = 80
@@ -52,17 +52,19 @@ class Stopping:
         await self._live()
         return rows
 
-    async def commit(self, statements: Sequence[Statement]) -> list[list[Row]]:
+    async def commit(
+        self, statements: Sequence[Statement], told: Told | None = None
+    ) -> list[list[Row]]:
         """One commit nearer to the end."""
         await self._live()
         if self._left is not None:
             self._left -= 1
             if self._left == 0:
                 if self._is_applied:
-                    await self._inner.commit(statements)
+                    await self._inner.commit(statements, told)
                 self.has_died.set()
         await self._live()
-        rows = await self._inner.commit(statements)
+        rows = await self._inner.commit(statements, told)
         await self._live()
         return rows
 

@@ -16,7 +16,7 @@ from tests.engine.stage import Clock, Json, Stage, opened_stage, opened_store
 from understudy import limits
 from understudy.blobs import Blobs
 from understudy.engine.app import App
-from understudy.store import Database, Row, Statement
+from understudy.store import Database, Row, Statement, Told
 from understudy.store.store import Store
 
 T = TypeVar("T")
@@ -79,9 +79,11 @@ class MortalDatabase:
         self._fate.check()
         return rows
 
-    async def commit(self, statements: Sequence[Statement]) -> list[list[Row]]:
+    async def commit(
+        self, statements: Sequence[Statement], told: Told | None = None
+    ) -> list[list[Row]]:
         """A moment."""
-        return await self._fate.meet(lambda: self._inner.commit(statements), half=_nothing)
+        return await self._fate.meet(lambda: self._inner.commit(statements, told), half=_nothing)
 
     async def close(self) -> None:
         """The inner one is closed by who opened it."""

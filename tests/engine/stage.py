@@ -26,14 +26,14 @@ from understudy.engine.app import App
 from understudy.engine.index import Index
 from understudy.engine.log import Log
 from understudy.engine.worker import Worker
-from understudy.model import Model
+from understudy.model import Model, When
 from understudy.model.rehearsal_model import RehearsalModel
 from understudy.sandbox import Sandbox
 from understudy.sandbox.off import Off
 from understudy.search.child import Readers
 from understudy.search.choice import Embedders
 from understudy.settings import Settings
-from understudy.store import Database, Row, Statement, open_database
+from understudy.store import Database, Row, Statement, Told, open_database
 from understudy.store.store import Store
 from understudy.wire.chat import ChatRequest, Chunk
 from understudy.world import World
@@ -75,9 +75,11 @@ class Overheard(RehearsalModel):
         self.may_speak.set()
 
     async def stream(
-        self, request: ChatRequest, *, call_id: str
+        self, request: ChatRequest, *, call_id: str, when: When | None = None
     ) -> AsyncGenerator[list[Chunk], None]:
         """The answer."""
+        if when is not None:
+            await when()
         self.calls.append(call_id)
         self.open.add(call_id)
         inner = super().stream(request, call_id=call_id)
@@ -198,11 +200,13 @@ class Hooked:
         """As the inner one."""
         return await self._inner.fetch(query, args)
 
-    async def commit(self, statements: Sequence[Statement]) -> list[list[Row]]:
+    async def commit(
+        self, statements: Sequence[Statement], told: Told | None = None
+    ) -> list[list[Row]]:
         """The inner one's, between the hooks."""
         names = [statement.query for statement in statements]
         await self.before(names)
-        rows = await self._inner.commit(statements)
+        rows = await self._inner.commit(statements, told)
         await self.after(names)
         return rows
 

@@ -235,9 +235,9 @@ async def asked(stage: Stage, *file_ids: str) -> list[Any]:
     requests = []
     stream = stage.model.stream
 
-    def noted(request: Any, *, call_id: str) -> Any:
+    def noted(request: Any, **more: Any) -> Any:
         requests.append(request)
-        return stream(request, call_id=call_id)
+        return stream(request, **more)
 
     stage.model.stream = noted  # type: ignore[method-assign]
     await stage.until(await stage.post(path, {"assistant_id": assistant["id"]}))

@@ -23,7 +23,15 @@ from understudy.search import Embedder, EmbedderError
 from understudy.search.choice import Embedders
 from understudy.search.embed_hash import HashEmbedder
 from understudy.search.part import parts
-from understudy.store import Database, Row, Statement, changes, index_changes, open_database
+from understudy.store import (
+    Database,
+    Row,
+    Statement,
+    Told,
+    changes,
+    index_changes,
+    open_database,
+)
 from understudy.store.store import Store
 
 SIZE, OVERLAP = 60, 30  # Of chunks, in tokens.
@@ -53,9 +61,11 @@ class Interrupted:
             await deed()
         return await self._inner.fetch(query, args)
 
-    async def commit(self, statements: Sequence[Statement]) -> list[list[Row]]:
+    async def commit(
+        self, statements: Sequence[Statement], told: Told | None = None
+    ) -> list[list[Row]]:
         """As the inner one."""
-        return await self._inner.commit(statements)
+        return await self._inner.commit(statements, told)
 
     async def close(self) -> None:
         """As the inner one."""

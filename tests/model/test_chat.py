@@ -8,6 +8,7 @@ import pytest
 
 from tests.model.asking import ask, calls, fail, finish, refusal, stream, text, until_left, whole
 from tests.model.conftest import Rehearsal, Serve
+from understudy.model import ModelError
 from understudy.model.chat import ChatModel
 
 # A proper stream.
@@ -228,6 +229,51 @@ async def test_pieces_of_any_size_make_the_same_chunks(serve: Serve, size: int) 
     async with serve(speak) as url:
         model = ChatModel(url)
         assert text(await stream(model)) == "Grüße 🌍"
+        await model.close()
+
+
+# Waiting.
+
+
+async def test_nothing_is_sent_before_it_may_be(serve: Serve) -> None:
+    may, heard = asyncio.Event(), asyncio.Event()
+
+    async def speak(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        heard.set()
+        writer.write(
+            b"HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n"
+            b'data: {"choices":[{"delta":{"content":"Hi"},"finish_reason":"stop"}]}\n\n'
+        )
+
+    async def read() -> str:
+        lists = [one async for one in model.stream(ask(), call_id="call_1", when=may.wait)]
+        return text(whole(chunk for one in lists for chunk in one))
+
+    async with serve(speak) as url:
+        model = ChatModel(url)
+        reading = asyncio.create_task(read())
+        await asyncio.sleep(0.1)
+        assert not heard.is_set()
+        may.set()
+        assert await reading == "Hi"
+        await model.close()
+
+
+async def test_what_may_not_be_sent_at_all_is_not(serve: Serve) -> None:
+    sent = asyncio.get_running_loop().create_future()
+
+    async def speak(reader: asyncio.StreamReader, _writer: asyncio.StreamWriter) -> None:
+        sent.set_result(await reader.read())
+
+    async def never() -> None:
+        raise RuntimeError("It may not.")
+
+    async with serve(speak) as url:
+        model = ChatModel(url)
+        with pytest.raises(ModelError):
+            await anext(model.stream(ask(), call_id="call_1", when=never))
+        assert await sent == b""
         await model.close()
 
 

@@ -11,10 +11,10 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.conformance.shapes import PROJECT, thread
+from tests.conformance.shapes import PROJECT, message, thread
 from understudy import limits
 from understudy.store import Conflict, Unavailable, changes, open_database
-from understudy.store.store import Store
+from understudy.store.store import Store, newest
 
 
 @pytest.fixture
@@ -109,6 +109,28 @@ async def test_the_log_is_folded_in_while_the_server_lives(store: Store, tmp_pat
         await asyncio.sleep(0.01)
     assert number * 1_000_000 > limits.WAL_PAGES * 4_096 / 2
     assert path.stat().st_size > before + 1_000_000
+
+
+async def test_rows_are_told_before_they_are_durable(store: Store) -> None:
+    happened: list[object] = []
+    look = newest("message", PROJECT, "thread_1", limit=5, most_bytes=1000)
+    before = asyncio.ensure_future(store.begin_commit(thread("thread_2")))
+    told = asyncio.ensure_future(
+        store.begin_commit(message("msg_1"), look, told=lambda rows: happened.append(rows))
+    )
+    after = asyncio.ensure_future(store.begin_commit(thread("thread_3")))
+    told.add_done_callback(lambda done: happened.append(done.result()))
+    await asyncio.gather(before, told, after)
+    [early, final] = happened
+    assert early == final == [[], [early[1][0]]]  # type: ignore[index]
+    assert early[1][0][0] == "msg_1"
+
+
+async def test_a_refusal_tells_nothing(store: Store) -> None:
+    happened: list[object] = []
+    with pytest.raises(Conflict):
+        await store.begin_commit(thread("thread_1"), told=happened.append)
+    assert happened == []
 
 
 async def test_a_refusal_names_its_guard(store: Store) -> None:

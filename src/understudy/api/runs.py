@@ -2,7 +2,6 @@
 
 import asyncio
 import re
-from collections.abc import Sequence
 
 from msgspec import UNSET
 from msgspec.structs import replace
@@ -56,8 +55,8 @@ async def create_run(
     now = call.app.world.now()
     made = messages.new_messages(call, thread_id, bodies, at=now)
     more += [messages.insert(call, one, at=now) for one in made]
-    launch = launch_new(call.app, call.project, move)
-    return await _launch(call, launch, more, streams=body.stream is True)
+    launch = launch_new(call.app, call.project, move, more=more)
+    return await _launch(call, launch, streams=body.stream is True)
 
 
 @operation("POST", "/threads/runs", tag=TAG, beta=True)
@@ -74,8 +73,15 @@ async def create_thread_and_run(
     await tool_resources.check_references(call, given(body.tool_resources, ToolResources()))
     move = await _begin(call, body, new.thread.id, include)
     created = Event(name="thread.created", data=new.thread)
-    launch = launch_new(call.app, call.project, move, before=[created], messages=new.messages)
-    return await _launch(call, launch, new.statements, streams=body.stream is True)
+    launch = launch_new(
+        call.app,
+        call.project,
+        move,
+        more=new.statements,
+        before=[created],
+        messages=new.messages,
+    )
+    return await _launch(call, launch, streams=body.stream is True)
 
 
 async def _begin(
@@ -96,25 +102,23 @@ async def _begin(
     return move
 
 
-async def _launch(
-    call: Call, launch: Launch, more: Sequence[Statement], *, streams: bool
-) -> Run | Stream:
+async def _launch(call: Call, launch: Launch, *, streams: bool) -> Run | Stream:
     """Commit and begin; a refused commit leaves nothing behind."""
     run = launch.run
     try:
-        # What belongs to the call comes first: a thread must be there before its run.
-        statements = [*more, *launch.readings, *launch.statements]
-        rows = await call.commit(*statements, answer=run, stream=f"{run.id}.{launch.fence}")
-    except Conflict as conflict:
-        launch.abandon()
-        await _explain(call, run.thread_id, conflict)
-        raise
+        stream = f"{run.id}.{launch.fence}"
+        commit = call.begin_commit(*launch.statements, answer=run, stream=stream, told=launch.told)
     except BaseException:
         launch.abandon()
         raise
-    launch.go(rows[len(more) :])
+    committed = asyncio.ensure_future(commit)
+    launch.begin(committed)
+    try:
+        await asyncio.shield(committed)  # The driver hears of it first: it has a model to ask.
+    except Conflict as conflict:
+        await _explain(call, run.thread_id, conflict)
+        raise
     stores.ring(call)
-    await asyncio.sleep(0)  # The driver first: it has a model to ask.
     return run_stream(call, run.id, (launch.fence, 0)) if streams else run
 
 
@@ -188,7 +192,7 @@ async def submit_tool_outputs(
         raise ApiError.outputs_not_accepted("cancelling")
     happening = OutputsSubmitted(now=now, outputs=outputs)
     launch = launch_again(call.app, job, apply(state, happening), versions)
-    return await _launch(call, launch, [], streams=body.stream is True)
+    return await _launch(call, launch, streams=body.stream is True)
 
 
 def _outputs(state: State, body: SubmitToolOutputs, now: int) -> dict[str, str]:

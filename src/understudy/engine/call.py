@@ -47,11 +47,6 @@ async def make(driver: Driver, pending: Move | None, question: Question) -> Move
     first = driver.attempts.get(key, 0) + 1
     for attempt in range(first, first + limits.MODEL_ATTEMPTS):
         driver.attempts[key] = attempt
-        if driver.is_journalled:
-            driver.is_journalled = False
-        else:
-            await _start(driver, pending, key, attempt)
-            pending = None
         driver.turn = Turn(
             state.run,
             prompt_tokens=question.prompt_tokens,
@@ -59,9 +54,15 @@ async def make(driver: Driver, pending: Move | None, question: Question) -> Move
             annotations=_annotations(question),
             images=state.private.drawn,
         )
+        if driver.is_journalled:
+            driver.is_journalled = False  # In the commit that `_stream` waits for.
+        else:
+            await _start(driver, pending, key, attempt)
+            pending = None
         try:
             await _stream(driver, question.request, f"{driver.lease.id}:{key}:{attempt}")
         except ModelError as error:
+            await driver.begun()  # Of a run that was refused there is nothing to tell.
             driver.ending.append(_end(driver, key, attempt, error.message))
             _learn(driver, error)
             if not _may_retry(error) or attempt == first + limits.MODEL_ATTEMPTS - 1:
@@ -109,7 +110,7 @@ def _end(driver: Driver, key: str, attempt: int, outcome: str) -> Statement:
 
 async def _stream(driver: Driver, request: ChatRequest, call_id: str) -> None:
     """One attempt, from the request to the end of its stream."""
-    chunks = driver.app.model.stream(request, call_id=call_id)
+    chunks = driver.app.model.stream(request, call_id=call_id, when=driver.begun)
     try:
         async with driver.lease.interruptible(driver.time_left_s):
             async for batch in chunks:
@@ -146,6 +147,7 @@ async def _commit_unsaid(driver: Driver) -> None:
         assert isinstance(happening, Happening), "the deltas before it were shown"
         await driver.commit(driver.apply(happening))
         _show(driver)
+        await asyncio.sleep(0)  # Who listens is told before what came meanwhile is worked on.
 
 
 def _show(driver: Driver) -> None:

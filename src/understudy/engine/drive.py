@@ -8,8 +8,7 @@ lease changes nothing. `Interrupted` ends any wait inside a turn; commits are fi
 
 import asyncio
 import math
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Coroutine, Sequence
 from typing import Any, TypeVar
 
 import structlog
@@ -18,6 +17,7 @@ from understudy import limits
 from understudy.engine import call, file_search, files, history, record, sandbox_files
 from understudy.engine.answer import Answer, ToolOff
 from understudy.engine.app import App
+from understudy.engine.beginning import Beginning
 from understudy.engine.lease import Interrupted, Lease, Uncut
 from understudy.engine.live_log import LiveLog
 from understudy.engine.sandbox_files import Mount
@@ -61,36 +61,27 @@ class Stopped(Exception):
     """The run is somebody else's now, or gone: nothing may be written any more."""
 
 
-@dataclass(frozen=True)
-class Start:
-    """What a door hands over with a run that it just committed: the commit has read what the first
-    request needs, the run has begun, and its first call is journalled."""
-
-    state: State
-    versions: record.Versions
-    newest: history.Newest | Callable[[], history.Newest | None]  # How the thread ends.
-
-
 class Driver:
     """One lease being worked on. `run` returns when the run rests or is somebody else's."""
 
-    def __init__(self, app: App, lease: Lease, live: LiveLog, start: Start | None) -> None:
+    def __init__(self, app: App, lease: Lease, live: LiveLog, beginning: Beginning | None) -> None:
         self.app = app
         self.lease = lease
         self.live = live
-        self.versions = start.versions if start else record.Versions()
+        self.versions = beginning.versions if beginning else record.Versions()
         self.attempts: dict[str, int] = {}  # Journal key → attempts made before this lease.
-        self.is_journalled = start is not None
+        self.is_journalled = beginning is not None
         self.ending: list[Statement] = []  # Journal lines that the next commit takes along.
         self.made: Answer | None = None  # What the next commit has to store of a tool's answer.
         self.promised: set[str] = set()  # Keys of blobs that no commit has kept yet.
         self.turn: Turn | None = None  # The model turn being heard.
         self.unsaid: list[Said] = []  # What it said, as far as it is not shown or committed.
         self._uncut = Uncut()
-        self._state = start.state if start else None
+        self._beginning = beginning  # Until its commit is durable and shown.
+        self._state = beginning.state if beginning else None
         self._reach: tuple[file_search.Reach | None] | None = None  # Once it is known.
         self._mounts: list[Mount] | None = None  # The same.
-        self._newest = start.newest if start else None  # Until the first request is made of it.
+        self._newest = beginning.newest if beginning else None  # Until the first request.
 
     @property
     def state(self) -> State:
@@ -187,6 +178,8 @@ class Driver:
             # The request is made from the record, so what this move adds to it comes first.
             await self.commit(move)
             pending = None
+        if toolbox.built_in(move.state.run.tools):
+            await self.begun()  # What they reach may come with the run, as its thread may.
         try:
             reach = await self.reach(move.state)
         except file_search.StoreExpired as expired:
@@ -203,7 +196,7 @@ class Driver:
                     reach,
                     await self.mounts() if sandbox_files.has_code(move.state.run) else None,
                     context_tokens=self._window(move.state),
-                    newest=self._take_newest(),
+                    end=self,
                 )
                 return await call.make(self, pending, question)
             except history.NoBudget as none:
@@ -238,9 +231,10 @@ class Driver:
             await file_search.wait_for_files(self.app, reach.unsettled)
         return None
 
-    def _take_newest(self) -> history.Newest | None:
+    async def newest(self) -> history.Newest | None:
+        """How the thread ends, for the first request; None: it has to be read."""
         newest, self._newest = self._newest, None
-        return newest() if callable(newest) else newest
+        return None if newest is None else await newest()
 
     def _window(self, state: State) -> int | None:
         return self.app.worker.context_tokens.get(state.run.model)
@@ -353,9 +347,19 @@ class Driver:
         Raises Conflict when the lease is lost or a cancel was asked; then nothing changed.
         """
         try:
+            await self.begun()
             await self._commit(move, more, cancelled_ok)
         finally:
             self._uncut.go_on()
+
+    async def begun(self) -> None:
+        """Waits for the commit that a door began this run with, and shows it. Raises Stopped."""
+        beginning = self._beginning
+        if beginning is not None and not await beginning.durable():
+            raise Stopped
+        if self._beginning is not None:  # Two may have waited.
+            self.live.show(self._beginning.frames)
+            self._beginning = None
 
     async def beside_commit(self, move: Move, work: Awaitable[T]) -> T:
         """Commit a move while work goes on of which nothing is seen before; what it came to."""
@@ -486,7 +490,9 @@ class Driver:
         return call.so_far(self)
 
 
-def drive(app: App, lease: Lease, live: LiveLog, start: Start | None) -> Coroutine[Any, Any, None]:
-    """Work on one run's lease; `start` is given when this process just committed it. (A coroutine
+def drive(
+    app: App, lease: Lease, live: LiveLog, beginning: Beginning | None
+) -> Coroutine[Any, Any, None]:
+    """Work on one run's lease; `beginning` is given by the door that commits it. (A coroutine
     of its own would keep what it was given for as long as the run takes.)"""
-    return Driver(app, lease, live, start).run()
+    return Driver(app, lease, live, beginning).run()

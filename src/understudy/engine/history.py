@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import msgspec
 
@@ -54,6 +55,18 @@ class Newest:
     has_older: bool
 
 
+class End(Protocol):
+    """How a thread ends, for the first request of a run that is perhaps not committed yet."""
+
+    async def newest(self) -> Newest | None:
+        """Its newest messages where they are known, and need not be read."""
+        ...
+
+    async def begun(self) -> None:
+        """Before this returns, the thread must not be read: its messages may come with the run."""
+        ...
+
+
 def newest(project: str, thread_id: str) -> Statement:
     """How a thread ends, to be read with the commit that begins a run of it."""
     return store.newest(
@@ -81,13 +94,13 @@ async def next_question(
     mounts: Sequence[Mount] | None,
     *,
     context_tokens: int | None = None,
-    newest: Newest | None = None,
+    end: End,
 ) -> Question:
     """The next turn's request. Raises NoBudget.
 
     `reach` is what the run may search, `mounts` what its code finds, if it can run any;
-    `context_tokens` is the model's window where the provider named it; `newest` is how the thread
-    ends, where it need not be read.
+    `context_tokens` is the model's window where the provider named it; `end` is how the thread
+    ends.
     """
     run, private = state.run, state.private
     spent = transcript.exhausted(run, private)
@@ -101,12 +114,13 @@ async def next_question(
     window_tokens = context_tokens or context_tokens_of(app.settings, run.model)
     budget = transcript.prompt_budget(run, private, own_tokens, window_tokens)
     window = Window(budget=budget, last=transcript.last_messages(run))
-    has_any = await _read(app, project, state, window, newest)
+    has_any = await _read(app, project, state, window, end)
     if run.max_prompt_tokens is not None and (budget < 0 or (has_any and window.is_empty)):
         raise NoBudget("max_prompt_tokens")
     history = window.messages()
     if has_any and not history:
         # Nothing fits the model's window; the provider decides about the newest message.
+        await end.begun()
         history = await _newest(app, project, state)
     model = await app.model.resolve(run.model)
     urls, unsent = await images.data_urls(app, project, history)
@@ -163,21 +177,30 @@ async def _messages(app: App, project: str, done: Sequence[Done]) -> dict[str, M
 
 
 async def _read(
-    app: App, project: str, state: State, window: Window, newest: Newest | None
+    app: App,
+    project: str,
+    state: State,
+    window: Window,
+    end: End,
 ) -> bool:
     """Fills the window newest first; whether the thread has any message to send."""
     thread_id, has_any = state.run.thread_id, False
-    page = newest or await _older(app, project, thread_id, None)
+    page = await end.newest()
+    if page is None:
+        await end.begun()
+        page = await _older(app, project, thread_id, None)
     while True:
         for stored in page.messages:
             if stored.message.run_id == state.run.id or not transcript.enters(stored.message):
                 continue
             has_any = True
             if not window.add(stored):
+                await end.begun()
                 await _keep_first(app, project, state, window)
                 return True
         if not page.has_older:
             return has_any
+        await end.begun()
         page = await _older(app, project, thread_id, page.messages[-1].message.id)
 
 

@@ -2,19 +2,22 @@
 
 With a slot, the commit holds the run as its driver begins it (in_progress), its job with this
 process's lease, its first events and the journal's line of the first model call, so that the call
-can begin the moment the commit is durable (DECISIONS, first token). The door answers with the run
-as it was before: queued. Without a slot, the job waits for any worker.
+can begin the moment the commit is durable (DECISIONS, first token). The driver of a new run makes
+that call's request meanwhile (beginning.py). The door answers with the run as it was before:
+queued. Without a slot, the job waits for any worker.
 """
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from functools import cached_property
+from typing import TypeAlias
 
 from understudy import limits
 from understudy.engine import frames, history, record
 from understudy.engine.app import App
+from understudy.engine.beginning import Beginning
 from understudy.engine.call import journal_key
-from understudy.engine.drive import Start
 from understudy.engine.lease import Lease
 from understudy.machine.happenings import CallModel, Claimed, Move
 from understudy.machine.run import apply
@@ -24,11 +27,15 @@ from understudy.store.records import Job
 from understudy.wire.events import Event
 from understudy.wire.runs import Run
 
+Rows: TypeAlias = Sequence[Sequence[Row]]  # Of each statement of a commit.
+Committed: TypeAlias = "asyncio.Future[list[list[Row]]]"
+
 
 @dataclass(frozen=True)
 class Launch:
-    """What to commit, and what to do after: `go` when it is durable, `abandon` when it was
-    refused. `run` is what the door answers with; `move` is past that where there is a slot."""
+    """What to commit (`statements`), and what comes of it (`begin`, when it is on its way). `run`
+    is what the door answers with; `move` is past that where there is a slot. `more` is what else
+    belongs to the door's call; it comes first: a thread must be there before its run."""
 
     app: App
     run: Run
@@ -36,6 +43,7 @@ class Launch:
     events: tuple[Event, ...]
     job: Job
     versions: record.Versions
+    more: Sequence[Statement]
     is_new: bool
     messages: history.Newest | None = None  # Of the thread; None: the commit has to read them.
 
@@ -46,7 +54,19 @@ class Launch:
 
     @property
     def statements(self) -> list[Statement]:
-        """Everything of the run and its job; the door adds what else belongs to its call."""
+        """All that the commit is to do."""
+        return [*self.more, *self._readings, *self._of_run]
+
+    @property
+    def _readings(self) -> list[Statement]:
+        """What it is to read for the driver, after the thread's own changes."""
+        if self.job.lease_owner is None or self.messages is not None:
+            return []
+        return [history.newest(self.job.project, self.run.thread_id)]
+
+    @property
+    def _of_run(self) -> list[Statement]:
+        """Everything of the run and its job."""
         job, now = self.job, self.app.world.now()
         result = record.statements(self.move, self.versions, project=job.project, created_at=now)
         result.insert(0, self._job_statement(now))
@@ -58,33 +78,52 @@ class Launch:
             )
         return result
 
-    @property
-    def readings(self) -> list[Statement]:
-        """What the commit is to read for the driver, after the thread's own changes."""
-        if self.job.lease_owner is None or self.messages is not None:
-            return []
-        return [history.newest(self.job.project, self.run.thread_id)]
-
-    def go(self, rows: Sequence[Sequence[Row]]) -> None:
-        """The commit is durable and read this: begin, or ring for whoever has a slot."""
-        worker = self.app.worker
-        if self.job.lease_owner is None:
-            self.app.bell.ring(f"run:{self.job.id}")
-            self.app.bell.ring("jobs")
-            return
-        worker.release(self.job.project)
-        self.versions.wrote(self.move.writes)
-        lease = Lease(self.job, self.job.lease_owner)
-        live = self.app.log.open(lease)
-        live.show(self._frames)
-        # Decoded by the driver: what goes wrong now, after the commit, is the run's failure.
-        newest = self.messages or partial(history.newest_of, rows[0])
-        worker.adopt(lease, live, Start(self.move.state, self.versions, newest))
+    def begin(self, committed: Committed) -> None:
+        """The commit is on its way. Nobody knows a new run yet, so its driver may begin already; a
+        run that goes on may have been taken up by somebody else, who is told by the commit."""
+        if self.job.lease_owner is not None and self.is_new:
+            committed.get_loop().call_soon(self._adopt, committed)  # After the commit has left.
+        committed.add_done_callback(self._settle)
 
     def abandon(self) -> None:
-        """The commit was refused: the slot is free again."""
+        """There was no commit: the slot is free again."""
         if self.job.lease_owner is not None:
             self.app.worker.release(self.job.project)
+
+    def told(self, rows: Rows) -> None:
+        """What the commit has read, before it is durable."""
+        if self.job.lease_owner is not None and self.messages is None:
+            self._beginning.read(rows[len(self.more)])
+
+    def _settle(self, committed: Committed) -> None:
+        """The commit is durable, or was refused, whatever became of the door that asked for it."""
+        holds = not committed.cancelled() and committed.exception() is None
+        if self.job.lease_owner is None:
+            if holds:
+                self.app.bell.ring(f"run:{self.job.id}")
+                self.app.bell.ring("jobs")
+            return
+        if holds:
+            self.told(committed.result())
+        self._beginning.settle(holds=holds)
+        if not self.is_new and holds:
+            self._adopt(committed)
+        elif not self.is_new:
+            self.abandon()
+
+    def _adopt(self, committed: Committed) -> None:
+        """The driver begins, in the slot that was kept for it."""
+        assert self.job.lease_owner is not None, "there is a slot"
+        self.versions.wrote(self.move.writes)
+        self.app.worker.release(self.job.project)
+        lease = Lease(self.job, self.job.lease_owner)
+        lease.is_taken = committed.done()
+        committed.add_done_callback(lease.taken)
+        self.app.worker.adopt(lease, self.app.log.open(lease), self._beginning)
+
+    @cached_property
+    def _beginning(self) -> Beginning:
+        return Beginning(self.move.state, self.versions, self._frames, self.messages)
 
     def _job_statement(self, now: float) -> Statement:
         job = self.job
@@ -124,6 +163,7 @@ def launch_new(
     project: str,
     move: Move,
     *,
+    more: Sequence[Statement],
     before: Sequence[Event] = (),
     messages: Sequence[Stored] | None = None,
 ) -> Launch:
@@ -154,6 +194,7 @@ def launch_new(
         (*before, *move.events),
         job,
         record.Versions(),
+        more,
         is_new=True,
         messages=None if messages is None else history.Newest(messages[::-1], has_older=False),
     )
@@ -173,7 +214,7 @@ def launch_again(app: App, job: Job, move: Move, versions: record.Versions) -> L
         was_leased=False,
     )
     move = begun or move
-    return Launch(app, run, move, move.events, taken, versions, is_new=False)
+    return Launch(app, run, move, move.events, taken, versions, (), is_new=False)
 
 
 def _begun(app: App, project: str, move: Move) -> Move | None:

@@ -15,7 +15,8 @@ import structlog
 
 from understudy import limits
 from understudy.engine.app import App
-from understudy.engine.drive import Start, drive
+from understudy.engine.beginning import Beginning
+from understudy.engine.drive import drive
 from understudy.engine.files import clean_upload, delete_blob, expire_file
 from understudy.engine.ingest import clean_up, ingest
 from understudy.engine.lease import Lease, Reason
@@ -142,10 +143,10 @@ class Worker:
         if not self._used[project]:
             del self._used[project]
 
-    def adopt(self, lease: Lease, live: LiveLog, start: Start) -> None:
-        """Drive a run that was committed already leased."""
+    def adopt(self, lease: Lease, live: LiveLog, beginning: Beginning) -> None:
+        """Drive a run that is committed already leased."""
         self.app.log.announce(live)
-        self._work(lease, drive(self.app, lease, live, start))
+        self._work(lease, drive(self.app, lease, live, beginning))
 
     def goes_on_with(self, id: str) -> bool:
         """Whether the job is worked on here, or still may be before the server stops."""
@@ -269,7 +270,7 @@ class Worker:
         alive_at = self.app.world.monotonic()
         while True:
             await asyncio.sleep(limits.HEARTBEAT_S)
-            held = dict(self._held)
+            held = {id: lease for id, lease in self._held.items() if lease.is_taken}
             try:
                 await self._renew(held)
                 alive_at = self.app.world.monotonic()

@@ -1,7 +1,7 @@
 """The model seam: what the engine asks of a provider, and how a provider fails."""
 
-from collections.abc import AsyncGenerator
-from typing import Literal, Protocol
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from typing import Literal, Protocol, TypeAlias
 
 from understudy import limits
 from understudy.errors import ApiError
@@ -10,6 +10,7 @@ from understudy.wire.models import CreateEmbedding, EmbeddingList
 from understudy.wire.models import Model as ListedModel
 from understudy.world import World
 
+When: TypeAlias = Callable[[], Awaitable[object]]
 ErrorCode = Literal["server_error", "rate_limit_exceeded", "invalid_prompt"]
 
 # What `last_error.message` of the original says for every server_error; ours adds the cause.
@@ -49,8 +50,13 @@ class ModelError(Exception):
 class Model(Protocol):
     """A provider of models. One `stream` call is exactly one request to it."""
 
-    def stream(self, request: ChatRequest, *, call_id: str) -> AsyncGenerator[list[Chunk], None]:
+    def stream(
+        self, request: ChatRequest, *, call_id: str, when: When | None = None
+    ) -> AsyncGenerator[list[Chunk], None]:
         """The answer, one list per network read; raises ModelError unless it ended properly.
+
+        The request is ready and a connection taken while `when` is waited for; nothing is sent
+        before it returns, nor at all if it raises; what it raises may come out as a ModelError.
 
         `aclose()` (or cancelling the task that reads) closes the socket at once.
         """

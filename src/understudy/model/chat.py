@@ -16,7 +16,7 @@ import msgspec
 from yarl import URL
 
 from understudy import __version__, limits
-from understudy.model import ModelError
+from understudy.model import ModelError, When
 from understudy.model.body import Response
 from understudy.model.embeddings import from_upstream, upstream_body
 from understudy.model.failures import Said, failed, from_answer, read_error
@@ -72,14 +72,14 @@ class ChatModel:
         self._tails: set[aiohttp.ClientResponse] = set()  # Whole answers whose end is on the way.
 
     async def stream(
-        self, request: ChatRequest, *, call_id: str
+        self, request: ChatRequest, *, call_id: str, when: When | None = None
     ) -> AsyncGenerator[list[Chunk], None]:
         """The answer, one list per network read; closing it closes the socket at once."""
         sent = self._lessons.outgoing(request)
         headers = {"Idempotency-Key": call_id, "x-understudy-call": call_id}
         ends_at = asyncio.get_running_loop().time() + self._total_s
         response = await self._ask(
-            "POST", "chat/completions", msgspec.json.encode(sent), headers, sent
+            "POST", "chat/completions", msgspec.json.encode(sent), headers, sent, when
         )
         total_s = ends_at - asyncio.get_running_loop().time()
         patience = Patience(response, silence_s=self._silence_s, total_s=total_s)
@@ -171,9 +171,10 @@ class ChatModel:
         body: bytes,
         headers: Mapping[str, str],
         chat: ChatRequest | None = None,
+        when: When | None = None,
     ) -> aiohttp.ClientResponse:
         """A 2xx answer whose body is still to be read."""
-        response = await self._send(method, path, body, headers)
+        response = await self._send(method, path, body, headers, when)
         if 200 <= response.status < 300:
             return response
         try:
@@ -186,7 +187,12 @@ class ChatModel:
         raise self._refused(response, text, chat)
 
     async def _send(
-        self, method: str, path: str, body: bytes, headers: Mapping[str, str]
+        self,
+        method: str,
+        path: str,
+        body: bytes,
+        headers: Mapping[str, str],
+        when: When | None,
     ) -> aiohttp.ClientResponse:
         """Any answer; what the transport fails with becomes a ModelError."""
         url = self._url(path)
@@ -196,7 +202,7 @@ class ChatModel:
                 return await self._session().request(
                     method,
                     url,
-                    data=_data(body),
+                    data=_data(body, when),
                     headers={**headers, **length},
                     allow_redirects=False,
                 )
@@ -298,15 +304,18 @@ def _headers(url: URL, base: URL, key: str, boot_id: str) -> dict[str, str]:
     return headers
 
 
-def _data(body: bytes) -> bytes | AsyncIterator[bytes] | None:
+def _data(body: bytes, when: When | None) -> bytes | AsyncIterator[bytes] | None:
     """A body for aiohttp, which warns of large ones that are in one piece."""
     if not body:
         return None
-    return body if len(body) <= _LARGE_BODY_BYTES else _pieces(body)
+    is_small = len(body) <= _LARGE_BODY_BYTES
+    return body if is_small and when is None else _pieces(body, when)
 
 
-async def _pieces(body: bytes) -> AsyncIterator[bytes]:
-    """A large body, piece by piece."""
+async def _pieces(body: bytes, when: When | None) -> AsyncIterator[bytes]:
+    """A body, piece by piece; aiohttp sends the head with the first one, so not before `when`."""
+    if when is not None:
+        await when()
     reader = BytesIO(body)
     while piece := reader.read(_LARGE_BODY_BYTES):
         yield piece

@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 
+from understudy.model import When
 from understudy.model.embeddings import as_asked
 from understudy.model.failures import failed, from_answer
 from understudy.model.reading import Reading
@@ -34,9 +35,11 @@ class RehearsalModel:
         self._plays = Plays()
 
     async def stream(
-        self, request: ChatRequest, *, call_id: str
+        self, request: ChatRequest, *, call_id: str, when: When | None = None
     ) -> AsyncGenerator[list[Chunk], None]:
         """The answer, one list per step of the performance."""
+        if when is not None:
+            await when()
         body: dict[str, Any] = msgspec.to_builtins(request)
         body.setdefault("stream_options", {"include_usage": True})
         try:

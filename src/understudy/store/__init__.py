@@ -15,6 +15,7 @@ import msgspec
 # Column types are the statement's; records.py turns rows into typed records.
 Row: TypeAlias = tuple[Any, ...]
 OnFatal: TypeAlias = Callable[[str], None]
+Told: TypeAlias = Callable[[list[list[Row]]], None]
 
 # URL scheme → module with an `open_database(url, on_fatal, beside, is_apart)` of its own, imported
 # when asked for, so that the embedded server does not need the drivers of the others.
@@ -73,8 +74,13 @@ class Database(Protocol):
         """The rows of a reading statement; sees every commit that was acknowledged before."""
         ...
 
-    def commit(self, statements: Sequence[Statement]) -> Awaitable[list[list[Row]]]:
+    def commit(
+        self, statements: Sequence[Statement], told: Told | None = None
+    ) -> Awaitable[list[list[Row]]]:
         """Apply all statements or none; durable when it returns. One row list per statement.
+
+        `told` may be called with the rows a moment before that: most of a commit's time is the
+        disk's. Nothing may be shown then, for the commit may still fail.
 
         A caller that is cancelled while waiting does not know whether its commit was applied.
         """

@@ -22,8 +22,8 @@ from pathlib import Path
 from typing import IO, cast
 
 import understudy
-from understudy.store import OnFatal, Statement
-from understudy.store.frames import END, Frames, framed
+from understudy.store import OnFatal, Row, Statement
+from understudy.store.frames import END, TOLD, Frames, framed
 from understudy.store.lane import Asked, Lane
 
 _OURS = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
@@ -84,7 +84,7 @@ class Apart(Lane[Sequence[Statement]], asyncio.Protocol):
         messages: list[bytes] = []
         for call in calls:
             try:
-                messages.append(_message(call.payload))
+                messages.append(_message(call.payload, is_told=call.told is not None))
             except TypeError as bug:  # Its caller's; the others go on.
                 self._answered([call], [bug])
             else:
@@ -108,9 +108,17 @@ class Apart(Lane[Sequence[Statement]], asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """The outcomes of one or several transactions."""
         for answer in self._frames.take(data):
+            if answer.startswith(TOLD):
+                for place, rows in marshal.loads(answer[len(TOLD) :]):  # noqa: S302 (the same)
+                    self._tell(self._sent[place], rows)
+                continue
             outcomes = pickle.loads(answer)  # noqa: S301 (our own program)
             calls = [self._sent.popleft() for _ in outcomes]
             self._answered(calls, outcomes)
+
+    def _tell(self, call: Asked[Sequence[Statement]], rows: list[list[Row]]) -> None:
+        assert call.told is not None, "it asked for it"
+        call.told(rows)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The writer is gone: as it should, or not."""
@@ -128,9 +136,9 @@ async def opened(started: Started, *, bound: int, on_fatal: OnFatal) -> Apart:
     return lane
 
 
-def _message(statements: Sequence[Statement]) -> bytes:
+def _message(statements: Sequence[Statement], *, is_told: bool) -> bytes:
     plain = [(one.query, one.args, one.rows, one.many) for one in statements]
     try:
-        return framed(marshal.dumps(plain))
+        return framed(marshal.dumps((is_told, plain)))
     except ValueError as error:
         raise TypeError(f"an argument that is no plain value: {error}") from None

@@ -1,7 +1,9 @@
 """What goes through the socket between a server and its writer: messages, each after its length.
 
 Questions are marshalled: plain values are quick, and nothing else can reach the writer. Answers are
-pickled, since exceptions are among them; both ends are the same program on the same machine.
+pickled, since exceptions are among them; both ends are the same program on the same machine. What
+is told before a transaction is durable is marshalled, too: pairs of a caller's place among those
+that wait, and the rows of its statements.
 """
 
 import struct
@@ -10,6 +12,9 @@ _HEAD = struct.Struct("<Q")
 
 # The last frame from a server that closes; one that is killed sends none.
 END = _HEAD.pack(0)
+
+# So begins what is told; a pickle begins otherwise.
+TOLD = b"told"
 
 
 def framed(message: bytes) -> bytes:

@@ -27,10 +27,12 @@ Work: TypeAlias = Callable[[Sequence[T]], list[Outcome]]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Asked(Generic[T]):
-    """A call and who waits for it."""
+    """A call and who waits for it; who is `told` hears the outcome before it is certain, where the
+    lane knows it by then."""
 
     payload: T
     future: "asyncio.Future[Outcome]"
+    told: Callable[[Outcome], None] | None = None
 
 
 class Lane(ABC, Generic[T]):
@@ -49,7 +51,9 @@ class Lane(ABC, Generic[T]):
         """What the work answers; Unavailable when too many wait or the lane is closed."""
         return await self.asked(payload)
 
-    def asked(self, payload: T) -> "asyncio.Future[Outcome]":
+    def asked(
+        self, payload: T, told: Callable[[Outcome], None] | None = None
+    ) -> "asyncio.Future[Outcome]":
         """The same, as the future that it is: who wants to wait whatever happens needs no task."""
         future = self._loop.create_future()
         if self._closed is not None:
@@ -62,7 +66,7 @@ class Lane(ABC, Generic[T]):
         self._waiting += 1
         if not self._fresh:
             self._loop.call_soon(self._hand_over)
-        self._fresh.append(Asked(payload, future))
+        self._fresh.append(Asked(payload, future, told))
         return future
 
     async def close(self) -> None:

@@ -25,7 +25,7 @@ import apsw
 import structlog
 
 from understudy import limits
-from understudy.store import AlreadyRunning, OnFatal, Row, Statement, apart
+from understudy.store import AlreadyRunning, OnFatal, Row, Statement, Told, apart
 from understudy.store.lane import Lane, Outcome, Threads
 from understudy.store.sqlite_writer import TROUBLES, Writer, connect, rows_of, unavailable
 from understudy.store.statements import load_migrations, load_queries
@@ -122,9 +122,12 @@ class SqliteDatabase:
         rows: list[Row] = await lane.ask((query, args))
         return rows
 
-    def commit(self, statements: Sequence[Statement]) -> Awaitable[list[list[Row]]]:
-        """Apply all statements or none; on the disk when it returns."""
-        return self._writer.asked(statements)
+    def commit(
+        self, statements: Sequence[Statement], told: Told | None = None
+    ) -> Awaitable[list[list[Row]]]:
+        """Apply all statements or none; on the disk when it returns. A writer in a process of its
+        own tells the rows before."""
+        return self._writer.asked(statements, told)
 
     async def close(self) -> None:
         """Finish what was accepted, then let go of the file and its lock."""

@@ -15,7 +15,9 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from functools import partial
 from itertools import islice
 from typing import Any, cast
 
@@ -23,7 +25,7 @@ import apsw
 
 from understudy import heaps, limits
 from understudy.store import Conflict, Row, Statement, Unavailable
-from understudy.store.frames import Frames, framed
+from understudy.store.frames import TOLD, Frames, framed
 from understudy.store.statements import load_queries
 
 _PRAGMAS = f"""
@@ -85,16 +87,23 @@ class Writer:
         self._connection = connection
         self._queries = queries
 
-    def write(self, callers: Sequence[Sequence[Statement]]) -> list[Any]:
-        """One transaction for all callers; the exception of a refused one is its outcome."""
+    def write(
+        self,
+        callers: Sequence[Sequence[Statement]],
+        tell: Callable[[list[Any]], None] | None = None,
+    ) -> list[Any]:
+        """One transaction for all callers; the exception of a refused one is its outcome. `tell`
+        gets the outcomes when nobody was refused, before the disk has them."""
         try:
-            return self._together(callers) or self._apart(callers)
+            return self._together(callers, tell) or self._apart(callers)
         except TROUBLES as error:
             if self._connection.in_transaction:
                 self._connection.execute("rollback")
             return [unavailable(error) for _ in callers]
 
-    def _together(self, callers: Sequence[Sequence[Statement]]) -> list[Any]:
+    def _together(
+        self, callers: Sequence[Sequence[Statement]], tell: Callable[[list[Any]], None] | None
+    ) -> list[Any]:
         """All callers without savepoints, which cost more than most statements do. When any of
         them is refused, which is rare, nothing happened and nothing is returned."""
         self._connection.execute("begin immediate")
@@ -105,6 +114,8 @@ class Writer:
         except Exception:  # noqa: BLE001 - whose it is, and what it means, is found out apart.
             self._connection.execute("rollback")
             return []
+        if tell is not None:
+            tell(outcomes)
         self._connection.execute("commit")
         return outcomes
 
@@ -234,8 +245,9 @@ def _translated(error: Exception) -> Exception:
 
 
 def serve(server: socket.socket, path: str) -> bool:
-    """Answer what the server asks, batch by batch. A message is a caller's statements; an answer,
-    the outcomes of as many as went into one transaction. False when the server died without an
+    """Answer what the server asks, batch by batch. A message is a caller's statements, and whether
+    it is to be told their rows before they are durable; an answer, the outcomes of as many as went
+    into one transaction. False when the server died without an
     END."""
     frames = Frames()
     file = _File(path)
@@ -244,7 +256,9 @@ def serve(server: socket.socket, path: str) -> bool:
         callers = [marshal.loads(message) for message in messages if message]  # noqa: S302 (ours)
         for start in range(0, len(callers), limits.COMMIT_BATCH):
             batch = callers[start : start + limits.COMMIT_BATCH]
-            server.sendall(_answer(file.write(batch)))
+            told = [place for place, (is_told, _) in enumerate(batch) if is_told]
+            tell = partial(_tell, server, told) if told else None
+            server.sendall(_answer(file.write([caller for _, caller in batch], tell)))
             file.tidy()
         if b"" in messages:
             file.close()
@@ -262,8 +276,12 @@ class _File:
         self._wal: Wal | None = None
         self._give_back_at = time.monotonic() + limits.GIVE_BACK_S
 
-    def write(self, callers: Sequence[Sequence[Sequence[Any]]]) -> list[Any]:
-        """The outcomes of callers whose statements are tuples."""
+    def write(
+        self,
+        callers: Sequence[Sequence[Sequence[Any]]],
+        tell: Callable[[list[Any]], None] | None = None,
+    ) -> list[Any]:
+        """The outcomes of callers whose statements are tuples; `tell` as in Writer."""
         if self._writer is None:
             try:
                 connection, beside = connect(self._path), connect(self._path)
@@ -271,7 +289,7 @@ class _File:
                 return [unavailable(error) for _ in callers]
             self._connection, self._wal = connection, Wal(connection, beside)
             self._writer = Writer(connection, load_queries("sqlite"))
-        return self._writer.write([[Statement(*one) for one in caller] for caller in callers])
+        return self._writer.write([[Statement(*one) for one in caller] for caller in callers], tell)
 
     def tidy(self) -> None:
         """What is due after a commit, when its callers have their answers."""
@@ -287,6 +305,14 @@ class _File:
             self._wal.close()
         if self._connection is not None:
             self._connection.close()
+
+
+def _tell(server: socket.socket, places: Sequence[int], outcomes: list[Any]) -> None:
+    """Send what is told to the callers at these places. A server that is gone hears nothing, and
+    what it asked for is finished all the same."""
+    told = [(place, outcomes[place]) for place in places]
+    with suppress(OSError):
+        server.sendall(framed(TOLD + marshal.dumps(told)))
 
 
 def _answer(outcomes: list[Any]) -> bytes:

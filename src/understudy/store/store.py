@@ -8,7 +8,7 @@ from typing import Literal, TypeAlias
 import msgspec
 
 from understudy import limits
-from understudy.store import Database, Row, Statement, UnknownCursor
+from understudy.store import Database, Row, Statement, Told, UnknownCursor
 from understudy.store.records import (
     AnswerRow,
     ChunkRow,
@@ -60,16 +60,17 @@ class Store:
         return await self.begin_commit(*statements)
 
     def begin_commit(
-        self, *statements: Statement | tuple[Statement, ...]
+        self, *statements: Statement | tuple[Statement, ...], told: Told | None = None
     ) -> Awaitable[builtins.list[builtins.list[Row]]]:
-        """The same, on the event loop: the commit is on its way, whoever waits for it."""
+        """The same, on the event loop: the commit is on its way, whoever waits for it. `told` as
+        in Database."""
         flat: builtins.list[Statement] = []
         for item in statements:
             if isinstance(item, Statement):
                 flat.append(item)
             else:
                 flat.extend(item)
-        return self._database.commit(flat)
+        return self._database.commit(flat, told)
 
     async def get(
         self, kind: str, project: str, id: str, parent: str | None = None
