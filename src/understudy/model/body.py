@@ -27,8 +27,9 @@ class Response(ClientResponse):
     async def start(self, connection: Connection) -> "Response":
         """Read the head, as it always does."""
         await super().start(connection)
-        if type(self.content) is StreamReader and all(hasattr(self.content, it) for it in _KNOWN):
-            self.content.__class__ = _Reader
+        body = self.content
+        if type(body) is StreamReader and all(hasattr(body, name) for name in _KNOWN):
+            body.__class__ = _Reader
         return self
 
 
@@ -50,5 +51,6 @@ class _Reader(StreamReader):
         self._cursor += len(data)
         if self._http_chunk_splits:
             self._http_chunk_splits.clear()
-        self._protocol.resume_reading()
+        if self._protocol._reading_paused:  # aiohttp does not ask, and parses nothing once more.
+            self._protocol.resume_reading()
         return data

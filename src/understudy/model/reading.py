@@ -117,6 +117,8 @@ class Reading:
             return []
         chunks: list[Chunk] = []
         events = events[self._texts(events, chunks) :]
+        if not events:
+            return chunks
         for event in events[:_TRIED] if self._shapes_left else ():
             [chunk] = self._rest([event])
             chunks.append(chunk)

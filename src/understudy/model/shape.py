@@ -13,6 +13,7 @@ import msgspec
 from understudy.wire.chat import ChatChunk
 
 _CHUNK = msgspec.json.Decoder(ChatChunk)
+_TEXT = msgspec.json.Decoder(str)
 _TEXTS = msgspec.json.Decoder(list[str])
 _CONTENT = re.compile(rb'"content": ?"((?:[^"\\]++|\\.)*+)"')  # No steps back.
 _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError)
@@ -49,6 +50,8 @@ class Shape:
 
         A text that the cuts have spoilt is found out: it would be more than one string, or none.
         """
+        if len(events) == 1:  # As most come of a provider that takes its time.
+            return self._text(events[0])
         count = len(events)
         for _ in range(min(_OTHERS, count)):
             if events[count - 1].endswith(self._after):
@@ -66,3 +69,13 @@ class Shape:
         except _UNREADABLE:
             return []
         return texts if len(texts) == count and "" not in texts else []
+
+    def _text(self, event: bytes) -> list[str]:
+        before, after = self._before, self._after
+        if not (event.startswith(before) and event.endswith(after)):
+            return []
+        try:
+            text = _TEXT.decode(b'"%b"' % event[len(before) : -len(after)])
+        except _UNREADABLE:
+            return []
+        return [text] if text else []
