@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from tests.conformance.shapes import OTHER, PROJECT, message, thread
-from understudy.store import Conflict, Unavailable, changes
+from understudy.store import Conflict, Statement, Unavailable, changes
 from understudy.store.store import Store
 
 
@@ -38,6 +38,23 @@ async def test_a_commit_answers_with_the_rows_of_each_statement(store: Store) ->
     assert is_there == [("thread_1",)]
     assert (made, bury, gone) == ([], [], [])
     assert await store.commit() == []
+
+
+async def test_a_version_is_required(store: Store) -> None:
+    await store.commit(thread("thread_1"))
+
+    def required(version: int, *, kind: str = "thread", project: str = PROJECT) -> Statement:
+        return changes.require_version("thread_1", kind=kind, project=project, version=version)
+
+    await store.commit(required(1), message("msg_1"))
+    others = (required(2), required(1, kind="run"), required(1, project=OTHER))
+    for number, other in enumerate(others):
+        with pytest.raises(Conflict, match="require_version"):
+            await store.commit(other, message(f"msg_of_{number}"))
+        assert await store.get("message", PROJECT, f"msg_of_{number}") is None
+    change = changes.update_object("thread_1", project=PROJECT, body=b"{}", private=None)
+    await store.commit(change)
+    await store.commit(required(2))
 
 
 async def test_a_refused_caller_does_not_harm_those_it_shares_a_batch_with(store: Store) -> None:

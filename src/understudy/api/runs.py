@@ -7,7 +7,7 @@ from msgspec import UNSET
 from msgspec.structs import replace
 
 from understudy import limits
-from understudy.api import messages, objects, polls, stores, threads, tool_resources
+from understudy.api import messages, objects, polls, recent, stores, threads, tool_resources
 from understudy.api.operation import Call, operation
 from understudy.api.stream import Stream, run_stream
 from understudy.engine import record, stop
@@ -46,7 +46,7 @@ async def create_run(
     bodies = given(body.additional_messages, [])
     more: list[Statement] = [messages.grown(call, thread_id, len(bodies))]
     try:
-        move = await _begin(call, body, thread_id, include)
+        move, unchanged = await _begin(call, body, thread_id, include)
         more += await messages.attach(call, thread_id, bodies)
     except ApiError:
         # A thread that is not there is told first. Nobody looks before: the commit refuses it.
@@ -54,7 +54,7 @@ async def create_run(
         raise
     now = call.app.world.now()
     made = messages.new_messages(call, thread_id, bodies, at=now)
-    more += [messages.insert(call, one, at=now) for one in made]
+    more += [*unchanged, *(messages.insert(call, one, at=now) for one in made)]
     launch = launch_new(call.app, call.project, move, more=more)
     return await _launch(call, launch, streams=body.stream is True)
 
@@ -71,13 +71,13 @@ async def create_thread_and_run(
         return _replayed(call, call.replayed_stream)
     new = await threads.new_thread(call, given(body.thread, CreateThread()))
     await tool_resources.check_references(call, given(body.tool_resources, ToolResources()))
-    move = await _begin(call, body, new.thread.id, include)
+    move, unchanged = await _begin(call, body, new.thread.id, include)
     created = Event(name="thread.created", data=new.thread)
     launch = launch_new(
         call.app,
         call.project,
         move,
-        more=new.statements,
+        more=[*unchanged, *new.statements],
         before=[created],
         messages=new.messages,
     )
@@ -86,12 +86,31 @@ async def create_thread_and_run(
 
 async def _begin(
     call: Call, body: CreateRun | CreateThreadAndRun, thread_id: str, include: list[str]
+) -> tuple[Move, list[Statement]]:
+    """The queued run; its assistant must exist, and a forced tool must be one of its tools. With
+    it what refuses the commit if the assistant was remembered and is another by now."""
+    loaded, is_read = await recent.assistant(call, body.assistant_id)
+    try:
+        return _begun(call, body, loaded.object, thread_id, include), (
+            [] if is_read else [recent.unchanged(call, loaded)]
+        )
+    except ApiError:
+        if is_read:
+            raise
+    loaded = await recent.read(call, body.assistant_id)
+    return _begun(call, body, loaded.object, thread_id, include), []
+
+
+def _begun(
+    call: Call,
+    body: CreateRun | CreateThreadAndRun,
+    assistant: Assistant,
+    thread_id: str,
+    include: list[str],
 ) -> Move:
-    """The queued run; its assistant must exist, and a forced tool must be one of its tools."""
-    loaded = await objects.load(call, "assistant", body.assistant_id, Assistant)
     move = begin(
         body,
-        loaded.object,
+        assistant,
         id=call.app.world.new_id("run"),
         thread_id=thread_id,
         now=int(call.app.world.now()),
@@ -116,6 +135,8 @@ async def _launch(call: Call, launch: Launch, *, streams: bool) -> Run | Stream:
     try:
         await asyncio.shield(committed)  # The driver hears of it first: it has a model to ask.
     except Conflict as conflict:
+        if conflict.what == "require_version":
+            recent.forget(call, run.assistant_id)
         await _explain(call, run.thread_id, conflict)
         raise
     stores.ring(call)

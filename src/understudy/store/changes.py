@@ -81,6 +81,12 @@ def require_object(id: str, *, kind: str, project: str) -> Statement:
     return Statement("require_object", {"id": id, "kind": kind, "project": project}, rows=1)
 
 
+def require_version(id: str, *, kind: str, project: str, version: int) -> Statement:
+    """Changes nothing; refused when the object is gone, or was changed since this version."""
+    args = {"id": id, "kind": kind, "project": project, "version": version}
+    return Statement("require_version", args, rows=1)
+
+
 def purge_children(parent: str, *, limit: int) -> tuple[Statement, ...]:
     """Remove up to `limit` rows each of what belongs to a deleted parent, deepest first.
 

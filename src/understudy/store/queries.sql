@@ -157,6 +157,11 @@ where id = :id and project = :project and children + :by <= :limit;
 select id from objects
 where id = :id and kind = :kind and project = :project;
 
+-- name: require_version.sqlite
+-- The object is there, at this version.
+select id from objects
+where id = :id and kind = :kind and project = :project and version = :version;
+
 -- name: purge_steps
 -- Children of the runs of a deleted parent.
 delete from objects
