@@ -22,7 +22,7 @@ from understudy.engine.lease import Lease
 from understudy.machine.happenings import CallModel, Claimed, Move
 from understudy.machine.run import apply
 from understudy.machine.transcript import Stored
-from understudy.store import Row, Statement, changes
+from understudy.store import Row, Statement, Told, changes
 from understudy.store.records import Job
 from understudy.wire.events import Event
 from understudy.wire.runs import Run
@@ -57,7 +57,7 @@ class Launch:
         """All that the commit is to do."""
         return [*self.more, *self._readings, *self._of_run]
 
-    @property
+    @cached_property
     def _readings(self) -> list[Statement]:
         """What it is to read for the driver, after the thread's own changes."""
         if self.job.lease_owner is None or self.messages is not None:
@@ -90,10 +90,13 @@ class Launch:
         if self.job.lease_owner is not None:
             self.app.worker.release(self.job.project)
 
-    def told(self, rows: Rows) -> None:
-        """What the commit has read, before it is durable."""
-        if self.job.lease_owner is not None and self.messages is None:
-            self._beginning.read(rows[len(self.more)])
+    @property
+    def told(self) -> Told | None:
+        """Hears of what the commit has read, before it is durable; None: it reads nothing."""
+        return self._read if self._readings else None
+
+    def _read(self, rows: Rows) -> None:
+        self._beginning.read(rows[len(self.more)])
 
     def _settle(self, committed: Committed) -> None:
         """The commit is durable, or was refused, whatever became of the door that asked for it."""
@@ -103,8 +106,8 @@ class Launch:
                 self.app.bell.ring(f"run:{self.job.id}")
                 self.app.bell.ring("jobs")
             return
-        if holds:
-            self.told(committed.result())
+        if holds and self._readings:
+            self._read(committed.result())
         self._beginning.settle(holds=holds)
         if not self.is_new and holds:
             self._adopt(committed)
