@@ -153,6 +153,7 @@ LOOKS_IN_A_ROW = 16  # Reads by key that are done on the loop before others have
 READ_BATCH = 8  # Reads answered with one wake-up; more would make the first one wait.
 READ_QUEUE = 20_000  # Waiting readers; beyond it the store is Unavailable.
 WRITER_READ_BYTES = 128 * 1024  # Of the socket to a writer's process at once.
+TOLD_BYTES = 64 * 1024  # Before a transaction is durable: less than a socket's buffer holds.
 LOCK_WAIT_S = 2.0  # For the writer of a killed server, which finishes what it was asked for.
 LOCK_LOOK_S = 0.02
 STATEMENT_CACHE = 200  # Prepared statements per connection: all of queries.sql, twice.

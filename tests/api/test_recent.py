@@ -1,8 +1,10 @@
 """An assistant that is remembered for its next run is never an old one."""
 
 from itertools import count
+from typing import Any
 
 import httpx2
+import msgspec
 import pytest
 
 from tests.api.conftest import client_for
@@ -10,6 +12,7 @@ from tests.api.conversation import Json, Talk, error_of, function
 from tests.api.serving import Running
 from understudy import limits
 from understudy.api import recent
+from understudy.store import changes
 
 
 def begun(talk: Talk, assistant: str, **fields: object) -> Json:
@@ -34,6 +37,43 @@ def test_a_tool_that_is_new_can_be_forced(talk: Talk) -> None:
     talk.ok(f"/assistants/{assistant}", {"tools": [function("added")]})
     choice = {"type": "function", "function": {"name": "added"}}
     assert begun(talk, assistant, tool_choice=choice)["tool_choice"] == choice
+
+
+def changed_behind(talk: Talk, assistant: str, **fields: Any) -> None:
+    """A change of which this server's doors know nothing."""
+    store = talk.server.app.store
+    project = talk.http.get("/assistants?limit=1").headers["openai-project"]
+    record = talk.server.run(store.get("assistant", project, assistant))
+    assert record is not None
+    body = msgspec.json.encode({**msgspec.json.decode(record.body), **fields})
+    change = changes.update_object(assistant, project=record.project, body=body, private=None)
+    talk.server.run(store.commit(change))
+
+
+def test_a_change_that_nobody_told_of_is_found_by_the_commit(talk: Talk) -> None:
+    assistant = talk.assistant(instructions="old")
+    begun(talk, assistant)
+    changed_behind(talk, assistant, instructions="new")
+    assert begun(talk, assistant)["instructions"] == "new"
+    changed_behind(talk, assistant, tools=[function("added")])
+    choice = {"type": "function", "function": {"name": "added"}}
+    assert begun(talk, assistant, tool_choice=choice)["tool_choice"] == choice
+
+
+def test_a_change_is_no_reason_for_a_refusal(talk: Talk, monkeypatch: pytest.MonkeyPatch) -> None:
+    assistant = talk.assistant()
+    begun(talk, assistant)
+    looks: list[str] = []
+    inner = recent.unchanged
+
+    def noted(call: Any, loaded: Any) -> Any:
+        looks.append(loaded.record.id)
+        return inner(call, loaded)
+
+    monkeypatch.setattr(recent, "unchanged", noted)
+    talk.ok(f"/assistants/{assistant}", {"instructions": "new"})
+    assert begun(talk, assistant)["instructions"] == "new"
+    assert looks == [], "it was forgotten, and read"
 
 
 @pytest.mark.parametrize("path", ["/threads/{id}/runs", "/threads/runs"])

@@ -197,6 +197,75 @@ async def test_a_refused_run_does_not_try_its_request_again(
         await eventually(lambda: not stage.held)
 
 
+class Connecting:
+    """A model whose connection is not there yet: it asks for nothing before `may_go`."""
+
+    def __init__(self) -> None:
+        self.may_go = asyncio.Event()
+        self.has_begun = asyncio.Event()
+
+    async def stream(self, _: object, *, call_id: str, when: When) -> AsyncIterator[list[Chunk]]:
+        """An empty answer."""
+        self.has_begun.set()
+        await self.may_go.wait()
+        await when()
+        yield []
+
+
+@pytest.fixture
+def connecting(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> Connecting:
+    """The stage's model is one of these."""
+    model = Connecting()
+    monkeypatch.setattr(stage.model, "stream", model.stream)
+    return model
+
+
+async def test_the_first_events_do_not_wait_for_the_provider(
+    stage: Stage, disk: Slow, connecting: Connecting
+) -> None:
+    asked = await begun(stage, disk, "/threads/runs")
+    await connecting.has_begun.wait()
+    disk.may_end.set()
+    run = await asked
+    shown = stage.app.log._live[run["id"]].since(0)
+    assert [frame.split(b"\n")[0] for frame in shown] == [
+        b"event: thread.created",
+        b"event: thread.run.created",
+        b"event: thread.run.queued",
+        b"event: thread.run.in_progress",
+    ]
+    connecting.may_go.set()
+    assert (await stage.rested(run))["status"] == "completed"
+
+
+async def test_a_refused_run_does_not_wait_for_the_provider(
+    stage: Stage, disk: Slow, connecting: Connecting
+) -> None:
+    asked = await begun(stage, disk, "/threads/runs")
+    await connecting.has_begun.wait()
+    disk.trouble = Unavailable("The disk is full.")
+    disk.may_end.set()
+    await asyncio.wait([asked])
+    async with asyncio.timeout(limits.HEARTBEAT_S / 2):
+        await eventually(lambda: not stage.held)
+    assert stage.app.worker._used.total() == 0
+
+
+async def test_what_is_refused_at_once_begins_nothing(stage: Stage, disk: Slow) -> None:
+    assistant = await stage.post("/assistants", {"model": "m"})
+
+    def refuse(_statements: object, _told: object = None) -> "asyncio.Future[list[list[Row]]]":
+        future = asyncio.get_running_loop().create_future()
+        future.set_exception(Unavailable("Too many wait."))
+        return future
+
+    disk.commit = refuse  # type: ignore[method-assign, assignment]
+    answer = await stage.http.post("/threads/runs", json={"assistant_id": assistant["id"]})
+    assert answer.status_code == 503
+    await eventually(lambda: stage.app.worker._used.total() == 0)
+    assert not stage.held
+
+
 async def test_a_run_whose_client_left_meanwhile_goes_on(stage: Stage, disk: Slow) -> None:
     asked = await begun(stage, disk, "/threads/{id}/runs")
     [(id, lease)] = stage.held.items()

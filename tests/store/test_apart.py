@@ -126,6 +126,18 @@ async def test_rows_are_told_before_they_are_durable(store: Store) -> None:
     assert early[1][0][0] == "msg_1"
 
 
+async def test_rows_that_are_many_are_told_when_they_are_durable(store: Store) -> None:
+    happened: list[object] = []
+    body = b'{"text": "%b"}' % (b"x" * limits.TOLD_BYTES)
+    large = changes.insert_object(
+        "message", id="msg_1", project=PROJECT, parent="thread_1", created_at=1.0, body=body
+    )
+    look = newest("message", PROJECT, "thread_1", limit=5, most_bytes=2 * len(body))
+    [_, rows] = await store.begin_commit(large, look, told=happened.append)
+    assert [row[0] for row in rows] == ["msg_1"]
+    assert happened == []
+
+
 async def test_a_refusal_tells_nothing(store: Store) -> None:
     happened: list[object] = []
     with pytest.raises(Conflict):

@@ -5,7 +5,7 @@ from typing import Any
 from msgspec import UNSET
 from msgspec.structs import replace
 
-from understudy.api import file_ids, objects, stores, tool_resources
+from understudy.api import file_ids, objects, recent, stores, tool_resources
 from understudy.api.operation import Call, operation
 from understudy.wire import rules
 from understudy.wire.assistants import Assistant, CreateAssistant, ModifyAssistant
@@ -76,7 +76,9 @@ async def modify_assistant(call: Call, assistant_id: str, body: ModifyAssistant)
     )
     tools = changed.get("tools", old.tools)
     changed["tool_resources"] = tool_resources.settled(resources, tools)
-    return await objects.save(call, loaded, replace(old, **changed))
+    saved = await objects.save(call, loaded, replace(old, **changed))
+    recent.forget(call, assistant_id)
+    return saved
 
 
 def modified(body: CreateAssistant | ModifyAssistant) -> dict[str, Any]:
@@ -99,4 +101,6 @@ async def delete_assistant(call: Call, assistant_id: str) -> Deleted:
 
     Threads, messages, runs and files stay; a run that is active goes on.
     """
-    return await objects.delete(call, "assistant", assistant_id, "assistant.deleted")
+    deleted = await objects.delete(call, "assistant", assistant_id, "assistant.deleted")
+    recent.forget(call, assistant_id)
+    return deleted

@@ -2,8 +2,7 @@
 
 What is remembered is never trusted: the commit of the run makes sure that the assistant is still
 at this version (`require_version`), and is refused otherwise; then the call is done again with what
-the record has. To read one row on the loop takes longer than everything else that finds the run's
-configuration.
+the record has. A refusal costs more than a read, so who changes an assistant makes it forgotten.
 """
 
 from understudy import limits

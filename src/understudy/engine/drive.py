@@ -2,8 +2,8 @@
 happened.
 
 Every await may be the last: what is true in the store is enough for the next driver. A state is
-taken over in memory only after its commit; a commit carries the fence, so a driver that lost its
-lease changes nothing. `Interrupted` ends any wait inside a turn; commits are finished first.
+taken over in memory only after its commit (a new run's first one: beginning.py); a commit carries
+the fence, so a driver that lost its lease changes nothing. `Interrupted` ends any wait inside a turn; commits are finished first.
 """
 
 import asyncio
@@ -77,7 +77,7 @@ class Driver:
         self.turn: Turn | None = None  # The model turn being heard.
         self.unsaid: list[Said] = []  # What it said, as far as it is not shown or committed.
         self._uncut = Uncut()
-        self._beginning = beginning  # Until its commit is durable and shown.
+        self._beginning = beginning  # Until its commit is known to be durable.
         self._state = beginning.state if beginning else None
         self._reach: tuple[file_search.Reach | None] | None = None  # Once it is known.
         self._mounts: list[Mount] | None = None  # The same.
@@ -85,7 +85,7 @@ class Driver:
 
     @property
     def state(self) -> State:
-        """The state as committed."""
+        """The state as committed; of a new run, as the commit on its way has it."""
         assert self._state is not None, "loaded before it is used"
         return self._state
 
@@ -353,12 +353,10 @@ class Driver:
             self._uncut.go_on()
 
     async def begun(self) -> None:
-        """Waits for the commit that a door began this run with, and shows it. Raises Stopped."""
-        beginning = self._beginning
-        if beginning is not None and not await beginning.durable():
-            raise Stopped
-        if self._beginning is not None:  # Two may have waited.
-            self.live.show(self._beginning.frames)
+        """Waits for the commit that a door began this run with. Raises Stopped if it is refused."""
+        if self._beginning is not None:
+            if not await self._beginning.durable():
+                raise Stopped
             self._beginning = None
 
     async def beside_commit(self, move: Move, work: Awaitable[T]) -> T:

@@ -100,7 +100,7 @@ class Launch:
 
     def _settle(self, committed: Committed) -> None:
         """The commit is durable, or was refused, whatever became of the door that asked for it."""
-        holds = not committed.cancelled() and committed.exception() is None
+        holds = not _is_refused(committed)
         if self.job.lease_owner is None:
             if holds:
                 self.app.bell.ring(f"run:{self.job.id}")
@@ -108,21 +108,23 @@ class Launch:
             return
         if holds and self._readings:
             self._read(committed.result())
-        self._beginning.settle(holds=holds)
-        if not self.is_new and holds:
+        if holds and not self.is_new:
             self._adopt(committed)
-        elif not self.is_new:
+        if not self._beginning.is_adopted:
             self.abandon()
+        self._beginning.settle(holds=holds)
 
     def _adopt(self, committed: Committed) -> None:
-        """The driver begins, in the slot that was kept for it."""
+        """The driver begins, in the slot that was kept for it, unless it is refused already."""
+        if _is_refused(committed):
+            return
         assert self.job.lease_owner is not None, "there is a slot"
         self.versions.wrote(self.move.writes)
         self.app.worker.release(self.job.project)
         lease = Lease(self.job, self.job.lease_owner)
-        lease.is_taken = committed.done()
-        committed.add_done_callback(lease.taken)
-        self.app.worker.adopt(lease, self.app.log.open(lease), self._beginning)
+        live = self.app.log.open(lease)
+        self._beginning.adopted(lease, live)
+        self.app.worker.adopt(lease, live, self._beginning)
 
     @cached_property
     def _beginning(self) -> Beginning:
@@ -159,6 +161,10 @@ class Launch:
         pairs = zip(self.events, self._frames, strict=True)
         kept = [frames.stored(event, shown) for event, shown in pairs]
         return self.app.log.life_row(self.job.id, self.job.fence, 1, kept)
+
+
+def _is_refused(committed: Committed) -> bool:
+    return committed.done() and (committed.cancelled() or committed.exception() is not None)
 
 
 def launch_new(

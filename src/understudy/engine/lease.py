@@ -38,10 +38,6 @@ class Lease:
         self.timeout: asyncio.Timeout | None = None  # Of the wait that may be interrupted.
         self.is_taken = True  # False while the commit that takes it is on its way.
 
-    def taken(self, _: object) -> None:
-        """The commit that takes it is over; if it was refused, the driver hears of that."""
-        self.is_taken = True
-
     def interrupt(self, reason: Reason) -> None:
         """Stop the work. A lost lease or deleted thread outranks a cancel: it must not write."""
         if self.reason is None or self.reason == "cancel":

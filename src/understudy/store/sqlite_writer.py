@@ -308,11 +308,13 @@ class _File:
 
 
 def _tell(server: socket.socket, places: Sequence[int], outcomes: list[Any]) -> None:
-    """Send what is told to the callers at these places. A server that is gone hears nothing, and
-    what it asked for is finished all the same."""
-    told = [(place, outcomes[place]) for place in places]
-    with suppress(OSError):
-        server.sendall(framed(TOLD + marshal.dumps(told)))
+    """Send what is told to the callers at these places, unless it is so much that the transaction
+    would wait for the server to read it. A server that is gone hears nothing, and what it asked for
+    is finished all the same."""
+    told = framed(TOLD + marshal.dumps([(place, outcomes[place]) for place in places]))
+    if len(told) <= limits.TOLD_BYTES:
+        with suppress(OSError):
+            server.sendall(told)
 
 
 def _answer(outcomes: list[Any]) -> bytes:
