@@ -251,7 +251,10 @@ async def test_a_refused_run_does_not_wait_for_the_provider(
     assert stage.app.worker._used.total() == 0
 
 
-async def test_what_is_refused_at_once_begins_nothing(stage: Stage, disk: Slow) -> None:
+async def test_what_is_refused_at_once_begins_nothing(
+    stage: Stage, disk: Slow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stage.app.worker, "adopt", None)
     assistant = await stage.post("/assistants", {"model": "m"})
 
     def refuse(_statements: object, _told: object = None) -> "asyncio.Future[list[list[Row]]]":

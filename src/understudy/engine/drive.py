@@ -3,7 +3,8 @@ happened.
 
 Every await may be the last: what is true in the store is enough for the next driver. A state is
 taken over in memory only after its commit (a new run's first one: beginning.py); a commit carries
-the fence, so a driver that lost its lease changes nothing. `Interrupted` ends any wait inside a turn; commits are finished first.
+the fence, so a driver that lost its lease changes nothing. `Interrupted` ends any wait inside a
+turn; commits are finished first.
 """
 
 import asyncio
