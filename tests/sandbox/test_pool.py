@@ -1,6 +1,7 @@
 """How many sessions there are and how long they live, with sessions that cost nothing."""
 
 import asyncio
+from pathlib import Path
 
 import psutil
 import pytest
@@ -24,14 +25,20 @@ async def test_the_longest_unused_session_goes_first() -> None:
         assert (await running(a, "1")).logs == "1\n"
 
 
-async def test_a_session_in_a_call_stays() -> None:
+async def test_a_session_in_a_call_stays(tmp_path: Path) -> None:
     """While there is another that can go."""
+    begun, may_end = tmp_path / "begun", tmp_path / "may_end"
+    code = (
+        f"import pathlib, time\npathlib.Path({str(begun)!r}).touch()\n"
+        f"while not pathlib.Path({str(may_end)!r}).exists(): time.sleep(0.01)\n1"
+    )
     async with opened(Local(sizes=Sizes(sessions=2, spare=0))) as sandbox:
         a = await sandbox.session("a")
         b = await sandbox.session("b")
-        calling = asyncio.create_task(running(a, "import time; time.sleep(0.5); 1"))
-        await asyncio.sleep(0.1)
+        calling = asyncio.create_task(running(a, code))
+        await eventually(begun.exists)
         await sandbox.session("c")
+        may_end.touch()
         assert (await calling).logs == "1\n"
         with pytest.raises(SandboxLost):
             await running(b, "1")
