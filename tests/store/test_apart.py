@@ -94,7 +94,7 @@ async def test_a_commit_of_any_size_goes_through(store: Store) -> None:
 async def test_the_log_is_folded_in_while_the_server_lives(store: Store, tmp_path: Path) -> None:
     path = tmp_path / "understudy.db"
     before = path.stat().st_size
-    for number in range(80):
+    for number in range(200):
         big = changes.insert_object(
             "thread",
             id=f"thread_big_{number}",
