@@ -99,8 +99,7 @@ async def next_question(
     """The next turn's request. Raises NoBudget.
 
     `reach` is what the run may search, `mounts` what its code finds, if it can run any;
-    `context_tokens` is the model's window where the provider named it; `end` is how the thread
-    ends.
+    `context_tokens` is its window where the provider named it; `end` is how the thread ends.
     """
     run, private = state.run, state.private
     spent = transcript.exhausted(run, private)
@@ -176,13 +175,7 @@ async def _messages(app: App, project: str, done: Sequence[Done]) -> dict[str, M
     return {record.id: decoded(record, Message) for record in records}
 
 
-async def _read(
-    app: App,
-    project: str,
-    state: State,
-    window: Window,
-    end: End,
-) -> bool:
+async def _read(app: App, project: str, state: State, window: Window, end: End) -> bool:
     """Fills the window newest first; whether the thread has any message to send."""
     thread_id, has_any = state.run.thread_id, False
     page = await end.newest()

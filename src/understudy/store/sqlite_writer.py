@@ -247,8 +247,7 @@ def _translated(error: Exception) -> Exception:
 def serve(server: socket.socket, path: str) -> bool:
     """Answer what the server asks, batch by batch. A message is a caller's statements, and whether
     it is to be told their rows before they are durable; an answer, the outcomes of as many as went
-    into one transaction. False when the server died without an
-    END."""
+    into one transaction. False when the server died without an END."""
     frames = Frames()
     file = _File(path)
     while piece := server.recv(limits.WRITER_READ_BYTES):
