@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import apsw
 import pytest
 
 from tests.conformance.shapes import PROJECT, thread
-from understudy.store import AlreadyRunning, Unavailable, open_database
+from understudy.store import AlreadyRunning, Unavailable, changes, open_database
 from understudy.store.lane import Threads
 from understudy.store.store import Store
 
@@ -174,6 +175,42 @@ async def test_too_many_waiting_callers_are_refused_at_once() -> None:
     assert await asyncio.gather(*waiting) == [0, 1, 2]
     assert await lane.ask(5) == 5
     await lane.close()
+
+
+async def test_work_may_leave_calls_for_its_next_time() -> None:
+    gate = threading.Event()
+
+    def first_of(payloads: Sequence[int]) -> list[int]:
+        if payloads[0] == 1:
+            gate.wait()
+        return [payloads[0]]
+
+    lane = Threads[int]("pages", [first_of], batch=10, bound=10, on_fatal=print)
+    first, *others = [lane.asked(n) for n in range(5)]
+    assert await first == 0  # Though the next one waits.
+    gate.set()
+    await lane.close()
+    assert [other.result() for other in others] == [1, 2, 3, 4]
+
+
+async def test_nobody_waits_for_a_long_read_behind_his_own(tmp_path: Path) -> None:
+    database = await open_database(f"sqlite:///{tmp_path}/understudy.db")
+    body = b'{"text":"%s"}' % (b"x" * 500_000)
+    for number in range(100):
+        id = f"thread_{number}"
+        large = changes.insert_object(
+            "thread", id=id, project=PROJECT, parent=None, created_at=100.0, body=body
+        )
+        await database.commit([large])
+    scope = {"parent": "", "kind": "thread", "project": PROJECT, "limit": 100}
+    bounds = {"low_at": 0.0, "low_seq": 0, "high_at": 200.0, "high_seq": 0}
+    reads = [asyncio.create_task(database.fetch("list_asc", scope | bounds)) for _ in range(2)]
+    await asyncio.wait(reads, return_when=asyncio.FIRST_COMPLETED)
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert [read.done() for read in reads] == [True, False]
+    assert [len(await read) for read in reads] == [100, 100]
+    await database.close()
 
 
 async def test_other_schemes_are_refused() -> None:

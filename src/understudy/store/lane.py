@@ -22,6 +22,7 @@ from understudy.store import OnFatal, Unavailable
 T = TypeVar("T")
 # What a call comes back with; an exception is raised at the caller.
 Outcome: TypeAlias = Any  # Rows of one statement or of several: the lane does not look.
+# Answers the first call and as many after it as it likes; the others are asked again.
 Work: TypeAlias = Callable[[Sequence[T]], list[Outcome]]
 
 
@@ -156,9 +157,10 @@ class Threads(Lane[T]):
         calls: list[Asked[T]] = []
         is_done = False
         try:
-            while calls := self._take():
+            while calls := self._take(calls):
                 outcomes = work([call.payload for call in calls])
-                if not self._wake(self._answered, calls, outcomes):
+                answered, calls = calls[: len(outcomes)], calls[len(outcomes) :]
+                if not self._wake(self._answered, answered, outcomes):
                     break
             is_done = True
         finally:
@@ -166,18 +168,18 @@ class Threads(Lane[T]):
                 self._wake(self._die_with_queue, calls)
                 self._on_fatal(self._died())
 
-    def _take(self) -> list[Asked[T]]:
-        """What waits, at least one call; nothing means that the lane is closed."""
-        call = self._queue.get()
-        calls: list[Asked[T]] = []
-        while call is not None:
-            calls.append(call)
-            if len(calls) == self._batch or self._queue.empty():
-                return calls
+    def _take(self, calls: list[Asked[T]]) -> list[Asked[T]]:
+        """These and what waits, at least one call; nothing means that the lane is closed."""
+        while not calls or (len(calls) < self._batch and not self._queue.empty()):
             try:
-                call = self._queue.get_nowait()
+                call = self._queue.get(block=not calls)
             except queue.Empty:  # Another thread of the lane was quicker.
                 return calls
+            if call is None:
+                break
+            calls.append(call)
+        else:
+            return calls
         if calls:
             self._queue.put(None)  # Answer these first; nothing can have come behind the end.
         return calls

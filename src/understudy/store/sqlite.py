@@ -147,8 +147,15 @@ class _Reader:
         self._queries = queries
 
     def read(self, calls: Sequence[_Read]) -> list[Outcome]:
-        """The rows of each call, or the exception that it met."""
-        return [self._answer(query, args) for query, args in calls]
+        """The rows of each call, or the exception that it met; of the first ones when that takes
+        long, for nobody waits for another's long read or keeps all its rows in memory."""
+        outcomes: list[Outcome] = []
+        stop_at = time.monotonic() + limits.READ_BATCH_S
+        for query, args in calls:
+            outcomes.append(self._answer(query, args))
+            if time.monotonic() >= stop_at:
+                break
+        return outcomes
 
     def look(self, query: str, args: Mapping[str, object]) -> list[Row] | None:
         """The rows; None when the file cannot be read at once: a thread waits, or says why."""
