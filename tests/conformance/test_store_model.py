@@ -143,7 +143,11 @@ class Commits(RuleBasedStateMachine):
         page, _ = await self.store.list(
             "thread", PROJECT, None, limit=9, order="asc", after=None, before=None
         )
-        found = {record.id: (int(record.body), record.version, record.children) for record in page}
+        found = {}
+        for listed in page:
+            record = await self.store.get("thread", PROJECT, listed.id)
+            assert record and (record.body, record.version) == (listed.body, listed.version)
+            found[record.id] = (int(record.body), record.version, record.children)
         assert found == self.model.objects
         assert list(found) == list(self.model.objects)  # Both in the order of arrival.
         for thread in THREADS:

@@ -12,7 +12,7 @@ from understudy import limits
 from understudy.api.operation import Call
 from understudy.errors import ApiError
 from understudy.store import Conflict, Statement, UnknownCursor, changes
-from understudy.store.records import Record
+from understudy.store.records import Listed, Record
 from understudy.wire.base import Deleted, ListOf, Wire
 from understudy.wire.query import ListQuery
 from understudy.wire.rules import check_id
@@ -51,7 +51,7 @@ def _decoder(type: Any) -> msgspec.json.Decoder[Any]:
     return msgspec.json.Decoder(type)
 
 
-def decode_record(record: Record, type: type[W]) -> W:
+def decode_record(record: Listed, type: type[W]) -> W:
     """A stored object."""
     is_small = len(record.body) <= limits.DECODED_BYTES
     body = record.body
@@ -107,7 +107,7 @@ async def page(
     *,
     parent: str | None = None,
     where: Mapping[str, str] | None = None,
-    render: Callable[[Record], W] | None = None,
+    render: Callable[[Listed], W] | None = None,
 ) -> ListOf[W]:
     """One page of a list (SPEC section 5), to be looked at before it goes out."""
     records, has_more = await _records(call, kind, query, parent=parent, where=where)
@@ -145,7 +145,7 @@ async def _records(
     parent: str | None,
     run_id: str | None = None,
     where: Mapping[str, str] | None = None,
-) -> tuple[list[Record], bool]:
+) -> tuple[list[Listed], bool]:
     _check_cursors(kind, query)
     try:
         return await call.app.store.list(
@@ -163,7 +163,7 @@ async def _records(
         raise ApiError.not_found(kind, unknown.id) from None
 
 
-def _list_of(records: list[Record], data: list[Any], has_more: bool) -> ListOf[Any]:
+def _list_of(records: list[Listed], data: list[Any], has_more: bool) -> ListOf[Any]:
     return ListOf(
         data=data,
         first_id=records[0].id if records else None,

@@ -4,7 +4,7 @@ from understudy.api import objects
 from understudy.api.operation import Call, operation
 from understudy.api.runs import load_run
 from understudy.machine.introduce import without_content
-from understudy.store.records import Record
+from understudy.store.records import Listed
 from understudy.wire.base import ListOf
 from understudy.wire.query import ListQuery
 from understudy.wire.steps import Step
@@ -19,7 +19,7 @@ async def list_run_steps(
     """List the steps of a run, newest first."""
     await load_run(call, thread_id, run_id)
 
-    def render(record: Record) -> Step:
+    def render(record: Listed) -> Step:
         return _shown(objects.decode_record(record, Step), include)
 
     return await objects.page(call, "step", Step, page, parent=run_id, render=render)

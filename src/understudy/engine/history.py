@@ -19,7 +19,7 @@ from understudy.machine.private import MessagePrivate, StepPrivate
 from understudy.machine.transcript import Done, Files, Stored, Window
 from understudy.settings import context_tokens_of
 from understudy.store import Row, Statement, store
-from understudy.store.records import Record
+from understudy.store.records import Listed
 from understudy.wire.chat import ChatRequest
 from understudy.wire.messages import Message
 from understudy.wire.steps import MessageCreationDetails, Step
@@ -231,10 +231,10 @@ async def _names(app: App, project: str, history: list[Message]) -> dict[str, st
     return {record.id: _name(record) for record in await app.store.get_many("file", project, ids)}
 
 
-def _name(record: Record) -> str:
+def _name(record: Listed) -> str:
     """The file name in a file object's body."""
     return str(msgspec.json.decode(record.body).get("filename", record.id))
 
 
-def _stored(record: Record) -> Stored:
+def _stored(record: Listed) -> Stored:
     return Stored(decoded(record, Message), private_of(record, MessagePrivate))

@@ -25,7 +25,7 @@ from understudy.search import EmbedderError
 from understudy.search.frames import Part
 from understudy.search.unreadable import Unreadable
 from understudy.store import Conflict, Row, Statement, index_changes
-from understudy.store.records import DocumentRow, IndexRow, Record
+from understudy.store.records import DocumentRow, IndexRow, Listed
 from understudy.wire.vector_stores import (
     ErrorCode,
     StaticChunking,
@@ -81,11 +81,11 @@ class _Named(msgspec.Struct, frozen=True):
 class FileIndexing:
     """The work on one file, in its store's turn."""
 
-    def __init__(self, app: App, index: IndexRow, record: Record, turn: Turn) -> None:
+    def __init__(self, app: App, index: IndexRow, record: Listed, turn: Turn) -> None:
         self.app = app
         self.index = index
         self.record = record
-        self.project = record.project
+        self.project = index.project
         self.turn = turn
         self.commit = turn.commit
         self.tried = turn.tried
@@ -273,7 +273,6 @@ class FileIndexing:
         ready: int | None = None,
     ) -> None:
         """The file's last commit. A client that changes its attributes meanwhile is not lost."""
-        record: Record | None = self.record
         for _ in range(limits.MERGE_RETRIES):
             record = await self.app.store.get("vector_store_file", self.project, self.record.id)
             if record is None:

@@ -21,7 +21,7 @@ from understudy.engine.index_file import FileIndexing, Moved, TurnOver
 from understudy.engine.lease import Interrupted, Lease, whole
 from understudy.engine.spool import sweep
 from understudy.store import Conflict, Row, Statement, Unavailable, changes, index_changes
-from understudy.store.records import IndexRow, Record
+from understudy.store.records import IndexRow, Listed
 
 _log = structlog.get_logger()
 
@@ -143,7 +143,7 @@ class _Ingestion:
         due = await self.app.store.next_ingest(now)
         return due is not None and due <= now
 
-    async def _files(self, index: IndexRow, page: Sequence[Record], over_at: float) -> None:
+    async def _files(self, index: IndexRow, page: Sequence[Listed], over_at: float) -> None:
         """Index these files, some at a time; none is begun when the time is over."""
         waiting = list(reversed(page))
         is_stopped = False

@@ -11,7 +11,7 @@ from understudy.engine import frames
 from understudy.machine.happenings import Move, State, Write
 from understudy.machine.private import RunPrivate, StepPrivate
 from understudy.store import Statement, changes
-from understudy.store.records import Record
+from understudy.store.records import Listed
 from understudy.store.store import Store
 from understudy.wire.base import given
 from understudy.wire.messages import (
@@ -37,12 +37,12 @@ _KINDS: dict[type[msgspec.Struct], str] = {Run: "run", Step: "step", Message: "m
 _NO_LIMIT = 2**62
 
 
-def decoded(record: Record, type: type[T]) -> T:
+def decoded(record: Listed, type: type[T]) -> T:
     """The object of a record."""
     return msgspec.json.decode(record.body, type=type)
 
 
-def private_of(record: Record, type: type[T]) -> T:
+def private_of(record: Listed, type: type[T]) -> T:
     """What is kept beside it; defaults fill in for imported objects."""
     return msgspec.json.decode(record.private or b"{}", type=type)
 

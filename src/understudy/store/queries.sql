@@ -37,7 +37,7 @@ limit 1;
 
 -- name: list_asc
 -- The objects of a parent between two places, oldest first.
-select id, kind, project, parent, created_at, seq, version, children, body, private
+select id, version, body, private
 from objects
 where parent = :parent and kind = :kind and project = :project
   and (created_at, seq) > (:low_at, :low_seq)
@@ -47,7 +47,7 @@ limit :limit;
 
 -- name: list_desc
 -- The objects of a parent between two places, newest first.
-select id, kind, project, parent, created_at, seq, version, children, body, private
+select id, version, body, private
 from objects
 where parent = :parent and kind = :kind and project = :project
   and (created_at, seq) > (:low_at, :low_seq)
@@ -57,8 +57,7 @@ limit :limit;
 
 -- name: newest
 -- The newest objects of a parent; a body of more bytes than that is not read.
-select id, kind, project, parent, created_at, seq, version, children,
-  case when octet_length(body) <= :most_bytes then body end, private
+select id, version, case when octet_length(body) <= :most_bytes then body end, private
 from objects
 where parent = :parent and kind = :kind and project = :project
 order by created_at desc, seq desc
@@ -66,7 +65,7 @@ limit :limit;
 
 -- name: list_run_messages_asc
 -- The messages of a thread that one run made, between two places, oldest first.
-select id, kind, project, parent, created_at, seq, version, children, body, private
+select id, version, body, private
 from objects
 where parent = :parent and kind = 'message' and project = :project
   and body ->> 'run_id' = :run_id
@@ -77,7 +76,7 @@ limit :limit;
 
 -- name: list_run_messages_desc
 -- The messages of a thread that one run made, between two places, newest first.
-select id, kind, project, parent, created_at, seq, version, children, body, private
+select id, version, body, private
 from objects
 where parent = :parent and kind = 'message' and project = :project
   and body ->> 'run_id' = :run_id
@@ -89,7 +88,7 @@ limit :limit;
 -- name: list_filtered_asc.sqlite
 -- The objects of a parent that have these fields, between two places, oldest first; a filter
 -- that is null keeps all. :ids is a JSON array.
-select id, kind, project, parent, created_at, seq, version, children, body, private
+select id, version, body, private
 from objects
 where parent = :parent and kind = :kind and project = :project
   and (:purpose is null or body ->> 'purpose' = :purpose)
@@ -103,7 +102,7 @@ limit :limit;
 -- name: list_filtered_desc.sqlite
 -- The objects of a parent that have these fields, between two places, newest first; a filter
 -- that is null keeps all. :ids is a JSON array.
-select id, kind, project, parent, created_at, seq, version, children, body, private
+select id, version, body, private
 from objects
 where parent = :parent and kind = :kind and project = :project
   and (:purpose is null or body ->> 'purpose' = :purpose)

@@ -11,19 +11,25 @@ from typing import Literal
 import msgspec
 
 
-class Record(msgspec.Struct, frozen=True, gc=False):
-    """An object: its wire JSON, what the API never shows, and its place."""
+class Listed(msgspec.Struct, frozen=True, gc=False):
+    """An object on a page: its wire JSON, and what the API never shows. Of its place whoever asked
+    for the page knows enough, and columns are half of what reading a page costs."""
 
     id: str
+    version: int
+    body: bytes
+    private: bytes | None
+
+
+class Record(Listed, frozen=True, gc=False):
+    """An object with its place."""
+
     kind: str
     project: str
     parent: str | None
     created_at: float
     seq: int
-    version: int
     children: int
-    body: bytes
-    private: bytes | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ from understudy.store.records import (
     Job,
     JournalRow,
     KeyRow,
+    Listed,
     ReadyDocument,
     Record,
     StoreFacts,
@@ -29,8 +30,6 @@ _Place: TypeAlias = tuple[float, int]  # (created_at, seq): the order key of eve
 
 _FIRST: _Place = (-1e300, -(2**63))
 _LAST: _Place = (1e300, 2**63 - 1)
-
-_BODY = 8  # Its column in the rows of objects.
 
 # (which objects, direction) → statement.
 _LISTS: dict[tuple[str, Order], str] = {
@@ -101,7 +100,7 @@ class Store:
         run_id: str | None = None,
         where: Mapping[str, str] | None = None,
         ids: Sequence[str] | None = None,
-    ) -> tuple[builtins.list[Record], bool]:
+    ) -> tuple[builtins.list[Listed], bool]:
         """A page of a parent's objects (None: objects without one), and whether more remain.
 
         With `before` alone the page is the one next to that cursor, still in the requested order,
@@ -128,7 +127,7 @@ class Store:
             args |= {"purpose": None, "status": None, "ids": None, **(where or {})}
             args["ids"] = None if ids is None else _json(ids)
         rows = await self._database.fetch(_LISTS[which, scan], args)
-        page = [_record(row) for row in rows[:limit]]
+        page = [_listed(row) for row in rows[:limit]]
         if backwards:
             page.reverse()
         return page, len(rows) > limit
@@ -359,11 +358,11 @@ def newest(kind: str, project: str, parent: str, *, limit: int, most_bytes: int)
     return Statement("newest", {**scope, "limit": limit + 1, "most_bytes": most_bytes})
 
 
-def newest_of(rows: Sequence[Row], limit: int) -> tuple[list[Record], bool]:
+def newest_of(rows: Sequence[Row], limit: int) -> tuple[list[Listed], bool]:
     """What that found, up to the first body of more bytes than were asked for; and whether more
     remain."""
-    whole = list(takewhile(lambda row: row[_BODY] is not None, rows[:limit]))
-    return [_record(row) for row in whole], len(whole) < len(rows)
+    whole = [_listed(row) for row in takewhile(_has_body, rows[:limit])]
+    return whole, len(whole) < len(rows)
 
 
 def file_counts(files: Mapping[str, int]) -> FileCounts:
@@ -381,19 +380,29 @@ def _reverse(order: Order) -> Order:
     return "desc" if order == "asc" else "asc"
 
 
+def _has_body(row: Row) -> bool:
+    _, _, body, _ = row
+    return body is not None
+
+
+def _listed(row: Row) -> Listed:
+    id, version, body, private = row
+    return Listed(id, version, body.encode(), None if private is None else private.encode())
+
+
 def _record(row: Row) -> Record:
     id, kind, project, parent, created_at, seq, version, children, body, private = row
     return Record(
         id,
+        version,
+        body.encode(),
+        None if private is None else private.encode(),
         kind,
         project,
         parent or None,
         created_at,
         seq,
-        version,
         children,
-        body.encode(),
-        None if private is None else private.encode(),
     )
 
 
