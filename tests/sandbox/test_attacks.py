@@ -122,7 +122,8 @@ async def test_forged_frames_only_harm_their_own_call(nested: Sandbox, name: str
     said = await running(session, FORGE + FORGED[name], timeout_s=1)
     assert said.result.reason in (None, "protocol", "timeout", "died")
     assert len(said.result.images) <= 20
-    assert (await running(session, "1 + 1")).logs.endswith("2\n")
+    # What it did to its own pipes may end the worker later, even right behind this answer.
+    assert "2\n" in (await running(session, "1 + 1")).logs
     await nested.forget("forger")
 
 
