@@ -1,4 +1,4 @@
-"""Real processes for the crash tests: a server that can be killed, and a provider that survives."""
+"""Real processes for tests: servers that are killed or frozen, and a provider that survives."""
 
 import os
 import re
@@ -16,18 +16,25 @@ import psutil
 
 KEY = "sk-key-of-the-crash-tests"
 _COMMAND = str(Path(sys.executable).with_name("understudy"))
-_URL = re.compile(r"http://\S+/v1")
+URL = re.compile(r"http://\S+/v1")
 _START_S = 30.0
 
 
 class Process:
-    """A command in a process group of its own, and the URL that it prints when it is ready."""
+    """A command in a process group of its own; `url` is what it prints when it is ready, which
+    may be some other text for a command that has no URL."""
 
-    def __init__(self, arguments: list[str], folder: Path, **environment: str) -> None:
+    def __init__(
+        self,
+        arguments: list[str],
+        folder: Path,
+        ready: re.Pattern[str] = URL,
+        **environment: str,
+    ) -> None:
         inherited = {
             name: value
             for name, value in os.environ.items()
-            if not name.startswith(("UNDERSTUDY_", "OPENAI_"))
+            if not name.startswith(("UNDERSTUDY_", "OPENAI_", "AWS_"))
         }
         self.log = folder / f"{arguments[0]}.log"
         with self.log.open("ab") as log:
@@ -49,20 +56,40 @@ class Process:
         watchdog = threading.Timer(_START_S, self.kill)
         watchdog.start()
         try:
-            self.url = _url(self._process.stdout)
+            self.url = announced(self._process.stdout, ready)
         finally:
             watchdog.cancel()
-        assert self.url, f"{arguments} did not start: {self.log.read_text()[-2000:]}"
+        if not self.url:
+            self.kill()
+            raise AssertionError(f"{arguments} did not start: {self.log.read_text()[-2000:]}")
 
     @property
     def pid(self) -> int:
         """The leader of the group."""
         return self._process.pid
 
+    @property
+    def is_running(self) -> bool:
+        """Whether it has not ended; one that is paused runs."""
+        return self._process.poll() is None
+
+    def pause(self) -> None:
+        """Stop it and all that it has started, as a machine stops that is frozen or swaps."""
+        leader = psutil.Process(self.pid)
+        leader.suspend()  # First, or it would start more.
+        for child in leader.children(recursive=True):
+            child.suspend()
+
+    def resume(self) -> None:
+        """Let it go on where it was stopped."""
+        leader = psutil.Process(self.pid)
+        for process in (*leader.children(recursive=True), leader):
+            process.resume()
+
     def kill(self, *, writer: bool = True) -> None:
         """End the whole group, and its record's writer as well, as a power cut does to their
         memory; or leave the writer to finish what it was asked for, as when the group is killed."""
-        children = psutil.Process(self.pid).children() if self._process.poll() is None else []
+        children = psutil.Process(self.pid).children() if self.is_running else []
         self._end(signal.SIGKILL)
         for child in children if writer else []:
             with suppress(psutil.NoSuchProcess):
@@ -73,7 +100,7 @@ class Process:
         return self._end(signal.SIGTERM)
 
     def _end(self, number: signal.Signals) -> int:
-        if self._process.poll() is None:
+        if self.is_running:
             os.killpg(self._process.pid, number)
         code = self._process.wait(20)
         if self._process.stdout is not None:
@@ -81,10 +108,10 @@ class Process:
         return code
 
 
-def _url(output: IO[str]) -> str:
-    """The first API URL in the output; empty when the process ended without one."""
+def announced(output: IO[str], ready: re.Pattern[str]) -> str:
+    """What is searched for, where it stands in the output; empty when that ends without it."""
     for line in output:
-        found = _URL.search(line)
+        found = ready.search(line)
         if found:
             return found[0]
     return ""
