@@ -48,7 +48,7 @@ from understudy.settings import (
     object_store_options,
     sandbox_folder_of,
 )
-from understudy.store import open_database
+from understudy.store import Clocked, Database, open_database
 from understudy.store.store import Store
 from understudy.world import World
 
@@ -114,6 +114,14 @@ async def opened_store(
 ) -> AsyncIterator[Store]:
     """The record, with all migrations applied; `beside` a running server it is as it is. A server
     has its writer `apart`, in a process of its own."""
+    async with _opened_database(settings, beside, apart) as database:
+        yield Store(database)
+
+
+@asynccontextmanager
+async def _opened_database(
+    settings: Settings, beside: bool, apart: bool
+) -> AsyncIterator[Database]:
     url = database_url_of(settings)
     if settings.database_url is None:
         await asyncio.to_thread(Path(settings.data).mkdir, 0o700, True, True)
@@ -121,11 +129,10 @@ async def opened_store(
         database = await open_database(url, on_fatal=_die, beside=beside, apart=apart)
     except ValueError as error:
         raise SettingsError(f"UNDERSTUDY_DATABASE_URL: {error}") from error
-    store = Store(database)
     try:
-        yield store
+        yield database
     finally:
-        await store.close()
+        await database.close()
 
 
 @asynccontextmanager
@@ -135,9 +142,11 @@ async def opened_app(
     """Everything but the door, in the order of need; closed in the reverse order. `beside` is
     for a look next to a running server, `apart` for a server."""
     check_settings(settings)
-    world = world or World()
     async with AsyncExitStack() as stack:
-        store = await stack.enter_async_context(opened_store(settings, beside=beside, apart=apart))
+        database = await stack.enter_async_context(_opened_database(settings, beside, apart))
+        store = Store(database)
+        if world is None:
+            world = World(now=database.now) if isinstance(database, Clocked) else World()
         blobs = _opened_blobs(settings)
         stack.push_async_callback(blobs.close)
         boot_id = world.new_id("boot")

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import httpx2
 import msgspec
 
+from tests import postgres
 from understudy.api.app import Api
 from understudy.api.auth import new_key
 from understudy.assembly import Server, base_url, first_key, listen, opened_app
@@ -152,6 +153,8 @@ def running(data: Path, **settings: Any) -> Iterator[Running]:
     """A server on a data folder; settings as in Settings."""
     with running_rehearsal() as rehearsal:
         usual = {"api_key": KEY, "upstream_url": f"{rehearsal}/v1", "port": 0, "sandbox": "off"}
+        if postgres.IS_CHOSEN:
+            usual["database_url"] = postgres.url_of(data)
         values = {**usual, **settings}
         chosen = Settings(data=str(data), **values)
         thread = _Thread(chosen)

@@ -2,6 +2,8 @@
 
 import asyncio
 import tempfile
+from collections.abc import Sequence
+from itertools import permutations
 from pathlib import Path
 
 import pytest
@@ -114,18 +116,38 @@ class Commits(RuleBasedStateMachine):
 
     @rule(commits=st.lists(st.lists(CHANGES, min_size=1, max_size=4), min_size=1, max_size=5))
     def commit(self, commits: list[list[tuple[str, str, int]]]) -> None:
-        """Several callers at once, in a known order."""
+        """Several callers at once: what they hear, and what the store holds, is as if they had come
+        one after the other."""
         outcomes = self.runner.run(self._send(commits))
-        for commit, outcome in zip(commits, outcomes, strict=True):
-            attempt = self.model.copy()
+        for outcome in outcomes:
+            assert isinstance(outcome, list | Conflict), outcome
+        heard = [
+            (commit, isinstance(one, list)) for commit, one in zip(commits, outcomes, strict=True)
+        ]
+        held = self.runner.run(self._held())
+        for order in permutations(heard):
+            model = self._after(order)
+            if model is not None and (model.objects, list(model.objects), model.runs) == held:
+                self.model = model
+                return
+        raise AssertionError(f"{heard} cannot lead to {held}")
+
+    def _after(self, order: Sequence[tuple[list[tuple[str, str, int]], bool]]) -> Model | None:
+        """The model after these commits in this order; None when it would answer otherwise."""
+        model = self.model
+        for commit, is_applied in order:
+            attempt = model.copy()
             try:
                 for change in commit:
                     attempt.apply(*change)
             except Refused:
-                assert isinstance(outcome, Conflict), outcome
+                if is_applied:
+                    return None
             else:
-                assert isinstance(outcome, list), outcome
-                self.model = attempt
+                if not is_applied:
+                    return None
+                model = attempt
+        return model
 
     async def _send(self, commits: list[list[tuple[str, str, int]]]) -> list[object]:
         calls = [
@@ -137,9 +159,12 @@ class Commits(RuleBasedStateMachine):
     def the_store_holds_what_the_model_holds(self) -> None:
         """Bodies, versions, children, order and thread locks."""
         if hasattr(self, "store"):
-            self.runner.run(self._compare())
+            model = self.model
+            held = self.runner.run(self._held())
+            assert held == (model.objects, list(model.objects), model.runs)
 
-    async def _compare(self) -> None:
+    async def _held(self) -> tuple[dict[str, tuple[int, int, int]], list[str], dict[str, str]]:
+        """What the store holds, as a model has it, and in what order."""
         page, _ = await self.store.list(
             "thread", PROJECT, None, limit=9, order="asc", after=None, before=None
         )
@@ -148,11 +173,8 @@ class Commits(RuleBasedStateMachine):
             record = await self.store.get("thread", PROJECT, listed.id)
             assert record and (record.body, record.version) == (listed.body, listed.version)
             found[record.id] = (int(record.body), record.version, record.children)
-        assert found == self.model.objects
-        assert list(found) == list(self.model.objects)  # Both in the order of arrival.
-        for thread in THREADS:
-            active = await self.store.active_run(thread)
-            assert (active and active.id) == self.model.runs.get(thread)
+        active = {thread: await self.store.active_run(thread) for thread in THREADS}
+        return found, list(found), {thread: job.id for thread, job in active.items() if job}
 
     def teardown(self) -> None:
         """Close what was opened."""

@@ -16,6 +16,7 @@ from typing import Any
 
 import httpx2
 
+from tests import postgres
 from understudy import limits
 from understudy.api.app import Api
 from understudy.api.auth import ensure_key
@@ -222,8 +223,8 @@ async def _nothing(names: list[str]) -> None:
 async def opened_store(
     path: Path, wrap: Callable[[Database], Database] = lambda database: database
 ) -> AsyncIterator[Store]:
-    """A store on this file."""
-    inner = await open_database(f"sqlite:///{path}")
+    """A store on this file, or what the tests have in its place."""
+    inner = await open_database(postgres.record_url(path))
     try:
         yield Store(wrap(inner))
     finally:

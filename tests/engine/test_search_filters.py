@@ -11,8 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests import postgres
 from tests.engine import haystack as hay
 from tests.engine.haystack import NUMBERS, WORDS, Document, Haystack, Json
+from tests.engine.stage import opened_store
 from understudy import limits
 from understudy.engine.app import App
 from understudy.search.rank import ORDINAL_BITS
@@ -246,9 +248,14 @@ async def test_no_search_finds_what_is_gone_or_misses_what_is_there(
 ) -> None:
     """From the moment that a deletion or a completion is acknowledged, while all goes on."""
     path, haystack = stored
-    copied = shutil.copy(path, tmp_path / "record.db")
+    copy = tmp_path / "record.db"
+    if postgres.IS_CHOSEN:
+        async with opened_store(copy):  # For its tables.
+            await postgres.copied(path, copy)
+    else:
+        shutil.copy(path, copy)
     mine = replace(haystack, documents=dict(haystack.documents))
-    async with hay.opened_app(Path(copied), works=True) as app:
+    async with hay.opened_app(copy, works=True) as app:
         life = _Life(app, mine, dict(mine.documents))
         async with asyncio.timeout(60), asyncio.TaskGroup() as group:
             group.create_task(life.churn(25))

@@ -8,7 +8,7 @@ so that many callers can share one transaction and none stays open across an `aw
 
 import importlib
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import msgspec
 
@@ -19,7 +19,11 @@ Told: TypeAlias = Callable[[list[list[Row]]], None]
 
 # URL scheme → module with an `open_database(url, on_fatal, beside, is_apart)` of its own, imported
 # when asked for, so that the embedded server does not need the drivers of the others.
-SCHEMES: dict[str, str] = {"sqlite": "understudy.store.sqlite"}
+SCHEMES: dict[str, str] = {
+    "sqlite": "understudy.store.sqlite",
+    "postgresql": "understudy.store.postgres",
+    "postgres": "understudy.store.postgres",
+}
 
 
 class Conflict(Exception):
@@ -91,6 +95,15 @@ class Database(Protocol):
         ...
 
 
+@runtime_checkable
+class Clocked(Protocol):
+    """A Database with a clock of its own, which everybody who shares it goes by."""
+
+    def now(self) -> float:
+        """Unix seconds."""
+        ...
+
+
 def log_fatal(reason: str) -> None:
     """What `on_fatal` does when nobody asked for more; a server ends its process instead."""
     import structlog  # Not at the top: the writer's process imports this file and logs nothing.
@@ -106,8 +119,9 @@ async def open_database(
     `beside` is for a short look or change next to the server that owns the record: where one
     runs, nothing is migrated and AlreadyRunning is not raised. `apart` is for a server: an engine
     that works within this process may move its work into another one.
-    `sqlite:///relative/path`, `sqlite:////absolute/path` or `sqlite:///:memory:`. `on_fatal` is
-    called, from any thread, when the record can never be written again by this process.
+    `sqlite:///relative/path`, `sqlite:////absolute/path`, `sqlite:///:memory:` or
+    `postgresql://user:password@host/name`. `on_fatal` is called, from any thread, when the record
+    can never be written again by this process.
     """
     scheme = url.partition(":")[0]
     if scheme not in SCHEMES:

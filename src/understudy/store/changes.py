@@ -6,6 +6,8 @@ must not happen when the world moved on carries a guard; see each docstring for 
 
 from typing import Literal
 
+import msgspec
+
 from understudy import limits
 from understudy.store import Statement
 
@@ -60,7 +62,8 @@ def update_object(
 def overwrite_object(id: str, *, project: str, body: bytes, private: bytes | None) -> Statement:
     """A new body at any version, with the metadata that is there: the only part that a client may
     change of what a run writes. Refused when the object is gone."""
-    args = {"id": id, "project": project, "body": body.decode(), "private": _text(private)}
+    head, tail = _around_metadata(body)
+    args = {"id": id, "project": project, "head": head, "tail": tail, "private": _text(private)}
     return Statement("overwrite_object", args, rows=1)
 
 
@@ -295,3 +298,17 @@ def revoke_key(id: str, *, now: float) -> Statement:
 def _text(value: bytes | None) -> str | None:
     """JSON as the databases want it."""
     return None if value is None else value.decode()
+
+
+def _around_metadata(body: bytes) -> tuple[str, str]:
+    """A body's JSON before and after the value of its metadata, byte for byte."""
+    fields = msgspec.json.decode(body, type=dict[str, msgspec.Raw])
+    names = list(fields)
+    place = names.index("metadata")
+    before = [f"{_quoted(name)}:{bytes(fields[name]).decode()}," for name in names[:place]]
+    after = [f",{_quoted(name)}:{bytes(fields[name]).decode()}" for name in names[place + 1 :]]
+    return "{" + "".join(before) + '"metadata":', "".join(after) + "}"
+
+
+def _quoted(name: str) -> str:
+    return msgspec.json.encode(name).decode()

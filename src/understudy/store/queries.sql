@@ -6,6 +6,8 @@
 -- An object without a parent has parent ''. The order of every list is (created_at, seq).
 -- A write whose changes a caller counts or looks at returns a row per row changed; one that is only
 -- guarded does not, since the engine counts: rows that come back cost SQLite as much as the write.
+-- A statement that is run many times has a twin for PostgreSQL that takes them all: :rows is a JSON
+-- array of arrays, in which bytes are the place and the length of what is meant in :bytes.
 
 -- name: ping
 -- Succeeds when the record answers.
@@ -25,6 +27,12 @@ where id = :id and kind = :kind and project = :project;
 select id, kind, project, parent, created_at, seq, version, children, body, private
 from objects
 where id in (select value from json_each(:ids)) and kind = :kind and project = :project;
+
+-- name: get_many.postgres
+-- Several objects of a project; :ids is a JSON array.
+select id, kind, project, parent, created_at, seq, version, children, body, private
+from objects
+where id = any (texts(:ids)) and kind = :kind and project = :project;
 
 -- name: cursor
 -- The place of an object of a list, or of one that was deleted from it.
@@ -99,6 +107,20 @@ where parent = :parent and kind = :kind and project = :project
 order by created_at, seq
 limit :limit;
 
+-- name: list_filtered_asc.postgres
+-- The objects of a parent that have these fields, between two places, oldest first; a filter
+-- that is null keeps all. :ids is a JSON array.
+select id, version, body, private
+from objects
+where parent = :parent and kind = :kind and project = :project
+  and (cast(:purpose as text) is null or body ->> 'purpose' = :purpose)
+  and (cast(:status as text) is null or body ->> 'status' = :status)
+  and (cast(:ids as text) is null or id = any (texts(:ids)))
+  and (created_at, seq) > (:low_at, :low_seq)
+  and (created_at, seq) < (:high_at, :high_seq)
+order by created_at, seq
+limit :limit;
+
 -- name: list_filtered_desc.sqlite
 -- The objects of a parent that have these fields, between two places, newest first; a filter
 -- that is null keeps all. :ids is a JSON array.
@@ -108,6 +130,20 @@ where parent = :parent and kind = :kind and project = :project
   and (:purpose is null or body ->> 'purpose' = :purpose)
   and (:status is null or body ->> 'status' = :status)
   and (:ids is null or id in (select value from json_each(:ids)))
+  and (created_at, seq) > (:low_at, :low_seq)
+  and (created_at, seq) < (:high_at, :high_seq)
+order by created_at desc, seq desc
+limit :limit;
+
+-- name: list_filtered_desc.postgres
+-- The objects of a parent that have these fields, between two places, newest first; a filter
+-- that is null keeps all. :ids is a JSON array.
+select id, version, body, private
+from objects
+where parent = :parent and kind = :kind and project = :project
+  and (cast(:purpose as text) is null or body ->> 'purpose' = :purpose)
+  and (cast(:status as text) is null or body ->> 'status' = :status)
+  and (cast(:ids as text) is null or id = any (texts(:ids)))
   and (created_at, seq) > (:low_at, :low_seq)
   and (created_at, seq) < (:high_at, :high_seq)
 order by created_at desc, seq desc
@@ -125,10 +161,10 @@ set body = :body, private = coalesce(:private, private), version = version + 1
 where id = :id and project = :project
   and (cast(:version as bigint) is null or version = :version);
 
--- name: overwrite_object.sqlite
--- A new body that keeps the metadata which is there, whatever the version.
+-- name: overwrite_object
+-- A new body around the metadata which is there, whatever the version.
 update objects
-set body = json_set(:body, '$.metadata', json(body -> '$.metadata')),
+set body = :head || (body -> 'metadata') || :tail,
     private = coalesce(:private, private), version = version + 1
 where id = :id and project = :project;
 
@@ -156,7 +192,13 @@ where id = :id and project = :project and children + :by <= :limit;
 select id from objects
 where id = :id and kind = :kind and project = :project;
 
--- name: require_version.sqlite
+-- name: require_object.postgres
+-- The object is there, and stays until the commit is over.
+select id from objects
+where id = :id and kind = :kind and project = :project
+for share;
+
+-- name: require_version
 -- The object is there, at this version.
 select id from objects
 where id = :id and kind = :kind and project = :project and version = :version;
@@ -311,6 +353,62 @@ where id in (
 returning id, kind, project, thread_id, due_at, expires_at, lease_owner, lease_until, fence,
   reclaims, cancel_asked_at, was_leased;
 
+-- name: claim_jobs.postgres
+-- Lease what is due: urgent jobs always, others oldest first within the free slots and the
+-- cap per project. Candidates are cut by the cap a second time, since one claim may bring
+-- several jobs of one project.
+with held as (
+  select project, count(*) as leases from jobs
+  where lease_owner is not null and lease_until > :now and kind <> 'ingest'
+  group by project
+),
+expired as (
+  select id from jobs
+  where expires_at <= :now and (lease_owner is null or lease_until <= :now)
+  order by expires_at
+  limit :urgent
+  for update skip locked
+),
+cancelled as (
+  select id from jobs
+  where cancel_asked_at is not null and (lease_owner is null or lease_until <= :now)
+  order by cancel_asked_at
+  limit :urgent
+  for update skip locked
+),
+urgent as (
+  select id from expired union select id from cancelled limit :urgent
+),
+candidates as (
+  select id, project, due_at from jobs
+  where due_at <= :now and kind <> 'ingest'
+    and (lease_owner is null or lease_until <= :now)
+    and (expires_at is null or expires_at > :now)
+    and cancel_asked_at is null
+    and project not in (select project from held where leases >= :per_project)
+  order by due_at, id
+  limit :free
+  for update skip locked
+),
+placed as (
+  select candidates.id,
+    coalesce(held.leases, 0) + row_number() over (
+      partition by candidates.project order by candidates.due_at, candidates.id
+    ) as place
+  from candidates left join held on held.project = candidates.project
+)
+update jobs
+set lease_owner = :owner,
+    lease_until = :lease_until,
+    fence = fence + 1,
+    reclaims = reclaims + case when lease_owner is not null then 1 else 0 end,
+    was_leased = lease_owner is not null
+where id in (
+  select id from urgent union all select id from placed where place <= :per_project
+)
+returning id, kind, project, thread_id, due_at, expires_at, lease_owner, lease_until, fence,
+  reclaims, cancel_asked_at, was_leased;
+
 -- name: claim_ingest.sqlite
 -- Lease stores whose files are to be indexed: those of the projects that hold the fewest leases
 -- first, then the oldest, so that one project's many stores do not keep others waiting.
@@ -340,11 +438,54 @@ where id in (
 returning id, kind, project, thread_id, due_at, expires_at, lease_owner, lease_until, fence,
   reclaims, cancel_asked_at, was_leased;
 
+-- name: claim_ingest.postgres
+-- Lease stores whose files are to be indexed: those of the projects that hold the fewest leases
+-- first, then the oldest, so that one project's many stores do not keep others waiting. Another
+-- worker may take one meanwhile: then this claim brings one less.
+with held as (
+  select project, count(*) as leases from jobs
+  where lease_owner is not null and lease_until > :now and kind = 'ingest'
+  group by project
+),
+waiting as (
+  select jobs.id, jobs.due_at,
+    coalesce(held.leases, 0) + row_number() over (
+      partition by jobs.project order by jobs.due_at, jobs.id
+    ) as place
+  from jobs left join held on held.project = jobs.project
+  where jobs.kind = 'ingest' and jobs.due_at <= :now
+    and (jobs.lease_owner is null or jobs.lease_until <= :now)
+),
+free as (
+  select id from jobs
+  where id in (select id from waiting order by place, due_at, id limit :free)
+    and kind = 'ingest' and (lease_owner is null or lease_until <= :now)
+  for update skip locked
+)
+update jobs
+set lease_owner = :owner,
+    lease_until = :lease_until,
+    fence = fence + 1,
+    reclaims = reclaims + case when lease_owner is not null then 1 else 0 end,
+    was_leased = lease_owner is not null
+where id in (select id from free)
+returning id, kind, project, thread_id, due_at, expires_at, lease_owner, lease_until, fence,
+  reclaims, cancel_asked_at, was_leased;
+
 -- name: renew_leases.sqlite
 -- Prolong leases that nobody took; :held is a JSON array of [id, fence].
 update jobs set lease_until = :lease_until
 where lease_owner = :owner
   and (id, fence) in (select value ->> 0, value ->> 1 from json_each(:held))
+returning id, fence, cancel_asked_at;
+
+-- name: renew_leases.postgres
+-- Prolong leases that nobody took; :held is a JSON array of [id, fence].
+update jobs set lease_until = :lease_until
+where lease_owner = :owner
+  and (id, fence) in (
+    select one ->> 0, (one ->> 1)::bigint from json_array_elements(cast(:held as json)) as one
+  )
 returning id, fence, cancel_asked_at;
 
 -- name: free_leases
@@ -384,6 +525,13 @@ set kind = excluded.kind, project = excluded.project, due_at = excluded.due_at,
 select id from jobs
 where id = :id and lease_owner = :owner and fence = :fence
   and (:cancelled_ok or cancel_asked_at is null);
+
+-- name: hold_job.postgres
+-- The job is still its holder's, and no cancel was asked unless that is fine.
+select id from jobs
+where id = :id and lease_owner = :owner and fence = :fence
+  and (cast(:cancelled_ok as boolean) or cancel_asked_at is null)
+for update;
 
 -- name: rest_job
 -- Give the lease back.
@@ -526,11 +674,30 @@ from stores left join (
 ) as counts on counts.parent = stores.id
 where stores.id in (select value from json_each(:ids));
 
+-- name: store_facts.postgres
+-- The hot numbers of vector stores, a row per status of their files; :ids is a JSON array.
+select stores.id, stores.last_active_at, stores.size_bytes, stores.embedding_model,
+  counts.status, counts.files
+from stores left join (
+  select parent, body ->> 'status' as status, count(*) as files
+  from objects
+  where kind = 'vector_store_file' and parent = any (texts(:ids))
+  group by parent, body ->> 'status'
+) as counts on counts.parent = stores.id
+where stores.id = any (texts(:ids));
+
 -- name: count_statuses.sqlite
 -- How many of these objects have which status; :ids is a JSON array.
 select body ->> 'status', count(*)
 from objects
 where id in (select value from json_each(:ids)) and kind = 'vector_store_file'
+group by body ->> 'status';
+
+-- name: count_statuses.postgres
+-- How many of these objects have which status; :ids is a JSON array.
+select body ->> 'status', count(*)
+from objects
+where id = any (texts(:ids)) and kind = 'vector_store_file'
 group by body ->> 'status';
 
 -- name: indexes.sqlite
@@ -539,6 +706,13 @@ select number, id, project, version, last_active_at, chunks, words, trust, size_
   embedding_model, dimensions
 from stores
 where id in (select value from json_each(:ids)) and project = :project;
+
+-- name: indexes.postgres
+-- What searches must know of vector stores; :ids is a JSON array.
+select number, id, project, version, last_active_at, chunks, words, trust, size_bytes,
+  embedding_model, dimensions
+from stores
+where id = any (texts(:ids)) and project = :project;
 
 -- name: ready_documents
 -- The documents of a store that searches may find.
@@ -564,6 +738,16 @@ where state = 'ready' and store in (
 order by number
 limit :limit;
 
+-- name: file_names.postgres
+-- Names of files that searches may find, and how many files there are; :ids is a JSON array.
+select filename, count(*) over () from documents
+where state = 'ready' and store in (
+  select number from stores
+  where id = any (texts(:ids)) and project = :project
+)
+order by number
+limit :limit;
+
 -- name: store_referenced
 -- Another assistant or thread that names a vector store.
 select id from objects
@@ -578,11 +762,24 @@ select term, document, data from postings
 where store in (select value from json_each(:stores))
   and term in (select value from json_each(:terms));
 
+-- name: postings.postgres
+-- The postings of terms in stores; :terms and :stores are JSON arrays.
+select term, document, data from postings
+where store = any (numbers(:stores))
+  and term = any (texts(:terms));
+
 -- name: count_postings.sqlite
 -- How many bytes of postings each term has in stores; :terms and :stores are JSON arrays.
 select term, sum(length(data)) from postings
 where store in (select value from json_each(:stores))
   and term in (select value from json_each(:terms))
+group by term;
+
+-- name: count_postings.postgres
+-- How many bytes of postings each term has in stores; :terms and :stores are JSON arrays.
+select term, sum(length(data))::bigint from postings
+where store = any (numbers(:stores))
+  and term = any (texts(:terms))
 group by term;
 
 -- name: vectors.sqlite
@@ -591,11 +788,23 @@ select document, owners, vectors from parts
 where document in (select value from json_each(:documents)) and vectors is not null
 order by document, part;
 
+-- name: vectors.postgres
+-- The vectors of documents; :documents is a JSON array.
+select document, owners, vectors from parts
+where document = any (numbers(:documents)) and vectors is not null
+order by document, part;
+
 -- name: chunk_spans.sqlite
 -- Where chunks are in their documents; :places is a JSON array of [document, ordinal].
 select chunks.document, chunks.ordinal, chunks.start, chunks.stop
 from json_each(:places) as place
 join chunks on chunks.document = place.value ->> 0 and chunks.ordinal = place.value ->> 1;
+
+-- name: chunk_spans.postgres
+-- Where chunks are in their documents; :places is a JSON array of [document, ordinal].
+select chunks.document, chunks.ordinal, chunks.start, chunks.stop
+from json_array_elements(cast(:places as json)) as place
+join chunks on chunks.document = (place ->> 0)::bigint and chunks.ordinal = (place ->> 1)::bigint;
 
 -- name: chunk_texts.sqlite
 -- The rows of chunks that belong to stretches; :stretches is a JSON array of
@@ -604,6 +813,15 @@ select chunks.document, chunks.ordinal, chunks.start, chunks.stop, chunks.text
 from json_each(:stretches) as stretch
 join chunks on chunks.document = stretch.value ->> 0
   and chunks.ordinal between stretch.value ->> 1 and stretch.value ->> 2
+order by chunks.document, chunks.ordinal;
+
+-- name: chunk_texts.postgres
+-- The rows of chunks that belong to stretches; :stretches is a JSON array of
+-- [document, first ordinal, last ordinal].
+select chunks.document, chunks.ordinal, chunks.start, chunks.stop, chunks.text
+from json_array_elements(cast(:stretches as json)) as stretch
+join chunks on chunks.document = (stretch ->> 0)::bigint
+  and chunks.ordinal between (stretch ->> 1)::bigint and (stretch ->> 2)::bigint
 order by chunks.document, chunks.ordinal;
 
 -- name: text
@@ -630,15 +848,28 @@ returning number;
 -- A file that is being indexed is taken up once more.
 update documents set attempts = attempts + 1 where number = :number;
 
--- name: insert_chunk
+-- name: insert_chunk.sqlite
 -- A chunk of a document that is building.
 insert into chunks (document, ordinal, start, stop, text)
 values (:document, :ordinal, :start, :stop, :text);
 
--- name: insert_posting
+-- name: insert_chunk.postgres
+-- Chunks of a document that is building.
+insert into chunks (document, ordinal, start, stop, text)
+select (row ->> 0)::bigint, (row ->> 1)::bigint, (row ->> 2)::bigint, (row ->> 3)::bigint, row ->> 4
+from json_array_elements(cast(:rows as json)) as row;
+
+-- name: insert_posting.sqlite
 -- Where a term stands in a part of a document.
 insert into postings (store, term, document, part, data)
 values (:store, :term, :document, :part, :data);
+
+-- name: insert_posting.postgres
+-- Where terms stand in parts of documents.
+insert into postings (store, term, document, part, data)
+select (row ->> 0)::bigint, row ->> 1, (row ->> 2)::bigint, (row ->> 3)::integer,
+  substring(cast(:bytes as bytea) from (row -> 4 ->> 0)::integer for (row -> 4 ->> 1)::integer)
+from json_array_elements(cast(:rows as json)) as row;
 
 -- name: insert_part
 -- A part of a document.
@@ -751,6 +982,13 @@ where store = :store and document = :document and part = :part and term in (
   where parts.document = :document and parts.part = :part
 );
 
+-- name: purge_postings.postgres
+-- The postings of a part go.
+delete from postings
+where store = :store and document = :document and part = :part and term = any (texts((
+  select terms from parts where parts.document = :document and parts.part = :part
+)));
+
 -- name: purge_part
 -- A part goes.
 delete from parts where document = :document and part = :part;
@@ -819,3 +1057,7 @@ select name from migrations order by name;
 -- name: record_migration.sqlite
 -- A migration was applied.
 insert into migrations (name, applied_at) values (:name, unixepoch('subsec'));
+
+-- name: record_migration.postgres
+-- A migration was applied.
+insert into migrations (name, applied_at) values (:name, extract(epoch from clock_timestamp()));

@@ -16,17 +16,38 @@ create table objects (
   private text
 );
 -- postgres:
+-- PostgreSQL's own functions refuse a text that has a NUL in it, which JSON may. Bodies are text, so
+-- that they stay as they are, and are read through these operators, for which a NUL is U+FFFD.
+-- The bodies of these functions are bound now: index maintenance has no search path.
+create function json_of(body text) returns json immutable parallel safe
+return (
+  case when strpos(body, '\u0000') = 0 then body
+  else regexp_replace(body, '(?<!\\)((?:\\\\)*)\\u0000', '\1\\ufffd', 'g') end
+)::json;
+create function json_field(body text, name text) returns json immutable parallel safe
+return json_of(body) -> name;
+create function json_text(body text, name text) returns text immutable parallel safe
+return json_of(body) ->> name;
+create operator -> (leftarg = text, rightarg = text, function = json_field);
+create operator ->> (leftarg = text, rightarg = text, function = json_text);
+
+-- JSON arrays as arguments.
+create function texts(list text) returns text[] immutable parallel safe
+return array(select json_array_elements_text(json_of(list)));
+create function numbers(list text) returns bigint[] immutable parallel safe
+return array(select json_array_elements_text(list::json)::bigint);
+
 create table objects (
   seq bigint generated always as identity,
-  id text primary key,
+  id text constraint objects_id primary key,
   kind text not null,
   project text not null,
   parent text not null,
   created_at double precision not null,
   version bigint not null default 1,
   children bigint not null default 0,
-  body json not null,
-  private json
+  body text not null,
+  private text
 );
 -- all:
 
@@ -121,3 +142,53 @@ create table keys (
   created_at double precision not null,
   revoked_at double precision
 );
+
+-- postgres:
+-- The last commit on each connection of a server, so that one whose connection broke is done again
+-- if it was not applied, and only then.
+create table commits (
+  connection text primary key,
+  number bigint not null,
+  begun_at double precision not null
+) with (fillfactor = 50);
+
+-- All statements of a commit in one trip, all or none. Of each statement: its text; how many rows
+-- it must touch, if that is guarded; whether it gives rows; and where its arguments end among all
+-- texts and all bytes, which it knows as $1 and $2. Per statement the rows as JSON, or null; no
+-- array at all when this commit was applied before.
+create function apply(
+  this_connection text, this_number bigint, statements text[], wanted integer[], gives boolean[],
+  text_ends integer[], texts text[], byte_ends integer[], bytes bytea[]
+) returns text[] language plpgsql as $$
+declare
+  results text[] := '{}';
+  rows_of text;
+  touched bigint;
+  text_from integer := 1;
+  byte_from integer := 1;
+begin
+  update commits set number = this_number where connection = this_connection and number < this_number;
+  if not found then
+    return null;
+  end if;
+  for place in 1 .. cardinality(statements) loop
+    rows_of := null;
+    if gives[place] then
+      execute statements[place] into touched, rows_of
+        using texts[text_from:text_ends[place]], bytes[byte_from:byte_ends[place]];
+    else
+      execute statements[place]
+        using texts[text_from:text_ends[place]], bytes[byte_from:byte_ends[place]];
+      get diagnostics touched = row_count;
+    end if;
+    if touched <> wanted[place] then
+      raise exception 'refused' using errcode = 'UD001', detail = place::text;
+    end if;
+    results := array_append(results, rows_of);
+    text_from := text_ends[place] + 1;
+    byte_from := byte_ends[place] + 1;
+  end loop;
+  return results;
+end
+$$;
+-- all:

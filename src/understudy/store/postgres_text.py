@@ -1,0 +1,165 @@
+"""Statements as PostgreSQL takes them: alone, or as part of a commit in one trip.
+
+Alone, a statement's parameters are $1, $2 ... and the driver knows their types. In a commit, the
+function `apply` (migrations/0001_start.sql) performs statements of any shape, so all arguments are
+texts or bytes, and each is cast to the type that the server has for it.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from understudy.store import Row, Statement
+
+_PARAMETER = re.compile(r"(?<!:):([a-z_]+)")
+_GIVES_ROWS = re.compile(r"\A\s*select\b|^returning\b", re.MULTILINE)
+_NUL_IS = "�"
+
+
+@dataclass(frozen=True)
+class Text:
+    """A statement with its parameters in the order of their first use."""
+
+    sql: str
+    names: tuple[str, ...]
+
+    @property
+    def is_reading(self) -> bool:
+        """Whether it may be performed again at will."""
+        return self.sql.lstrip().startswith("select")
+
+    def values(self, args: Mapping[str, object]) -> list[object]:
+        """The arguments in that order."""
+        return [storable(args[name]) for name in self.names]
+
+
+@dataclass(frozen=True)
+class Part:
+    """The same within a commit: `types` are those of its parameters."""
+
+    text: Text
+    sql: str
+    types: tuple[str, ...]
+    gives_rows: bool
+
+
+def text_of(sql: str) -> Text:
+    """A statement with :named parameters, as the driver wants it."""
+    names: list[str] = []
+
+    def number(found: re.Match[str]) -> str:
+        if found[1] not in names:
+            names.append(found[1])
+        return f"${names.index(found[1]) + 1}"
+
+    return Text(_PARAMETER.sub(number, sql), tuple(names))
+
+
+def part_of(sql: str, text: Text, types: Sequence[str]) -> Part:
+    """The same statement within a commit, given the types of its parameters."""
+    forms: dict[str, str] = {}
+    counts = {True: 0, False: 0}
+    for name, type in zip(text.names, types, strict=True):
+        is_bytes = type == "bytea"
+        counts[is_bytes] += 1
+        place = f"${2 if is_bytes else 1}[{counts[is_bytes]}]"
+        forms[name] = place if type in ("bytea", "text") else f"cast({place} as {type})"
+    body = _PARAMETER.sub(lambda found: forms[found[1]], sql)
+    gives_rows = _GIVES_ROWS.search(sql) is not None
+    if gives_rows:
+        body = f"with found as ({body}) select count(*), json_agg(found)::text from found"  # noqa: S608 (named statements only)
+    return Part(text, body, tuple(types), gives_rows)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """The arguments of `apply`, without which commit it is."""
+
+    statements: list[str]
+    wanted: list[int | None]
+    gives: list[bool]
+    text_ends: list[int]
+    texts: list[str | None]
+    byte_ends: list[int]
+    bytes: list[bytes | None]
+
+    def args(self) -> tuple[object, ...]:
+        """In the function's order."""
+        return (
+            self.statements,
+            self.wanted,
+            self.gives,
+            self.text_ends,
+            self.texts,
+            self.byte_ends,
+            self.bytes,
+        )
+
+
+def batch_of(parts: Sequence[tuple[Part, Statement]]) -> Batch:
+    """A commit's statements with their arguments. A TypeError is the caller's bug."""
+    batch = Batch([], [], [], [], [], [], [])
+    for part, statement in parts:
+        values = part.text.values(args_of(statement))
+        for value, type in zip(values, part.types, strict=True):
+            if type == "bytea":
+                batch.bytes.append(_as_bytes(value))
+            else:
+                batch.texts.append(_as_text(value))
+        batch.statements.append(part.sql)
+        batch.wanted.append(statement.rows)
+        batch.gives.append(part.gives_rows)
+        batch.text_ends.append(len(batch.texts))
+        batch.byte_ends.append(len(batch.bytes))
+    return batch
+
+
+def rows_of(found: str | None) -> list[Row]:
+    """The rows that `apply` found, from their JSON."""
+    if found is None:
+        return []
+    return [tuple(row.values()) for row in msgspec.json.decode(found, type=list[dict[str, Any]])]
+
+
+def args_of(statement: Statement) -> Mapping[str, object]:
+    """Its arguments; of one that is run many times, all of them in two (queries.sql)."""
+    if statement.many is None:
+        return statement.args
+    pieces: list[bytes] = []
+    place = 1
+
+    def told(value: object) -> object:
+        nonlocal place
+        if not isinstance(value, bytes):
+            return storable(value)
+        pieces.append(value)
+        place += len(value)
+        return place - len(value), len(value)
+
+    rows = [[told(value) for value in row] for row in statement.many]
+    return {"rows": msgspec.json.encode(rows).decode(), "bytes": b"".join(pieces)}
+
+
+def storable(value: object) -> object:
+    """A text without NUL, which PostgreSQL's cannot hold; anything else as it is."""
+    return value.replace("\0", _NUL_IS) if isinstance(value, str) and "\0" in value else value
+
+
+def _as_text(value: object) -> str | None:
+    match value:
+        case None | str():
+            return value
+        case bool():
+            return "true" if value else "false"
+        case int() | float():
+            return repr(value)
+    raise TypeError(f"a statement takes no {type(value).__name__}")
+
+
+def _as_bytes(value: object) -> bytes | None:
+    if value is None or isinstance(value, bytes):
+        return value
+    raise TypeError(f"a statement takes no {type(value).__name__} for bytes")

@@ -1,0 +1,78 @@
+"""PostgreSQL for tests: a schema for each place that a test would otherwise have a file at.
+
+With UNDERSTUDY_TEST_DATABASE=postgres the suites of engine and API run on it, too.
+"""
+
+import asyncio
+import atexit
+import hashlib
+import os
+import threading
+from pathlib import Path
+
+import asyncpg
+
+SERVER = os.environ.get("UNDERSTUDY_TEST_POSTGRES", "postgresql://postgres@127.0.0.1:5432/postgres")
+IS_CHOSEN = os.environ.get("UNDERSTUDY_TEST_DATABASE") == "postgres"
+
+_made: set[str] = set()
+
+
+def url_of(place: Path) -> str:
+    """The URL of the schema for this place; it is made if it is not there, and goes with the
+    process."""
+    name = f"test_{hashlib.sha256(str(place.absolute()).encode()).hexdigest()[:24]}"
+    if name not in _made:
+        if not _made:
+            atexit.register(_drop)
+        _run(f"create schema {name}")
+        _made.add(name)
+    return f"{SERVER}?search_path={name}"
+
+
+def record_url(place: Path) -> str:
+    """The record for a place in the database that the tests run on."""
+    return url_of(place) if IS_CHOSEN else f"sqlite:///{place}"
+
+
+async def copied(place: Path, to: Path) -> None:
+    """Another place with what this one holds; nobody may be at work on it. Its schema is there."""
+    source, target = url_of(place), url_of(to)
+    from_schema, to_schema = (url.partition("search_path=")[2] for url in (source, target))
+    connection = await asyncpg.connect(target)
+    try:
+        tables = await connection.fetch(
+            "select tablename from pg_tables where schemaname = $1 and tablename <> 'migrations'",
+            to_schema,
+        )
+        for (table,) in tables:
+            await connection.execute(
+                f"insert into {table} overriding system value select * from {from_schema}.{table}"
+            )
+        for table, column in (("objects", "seq"), ("stores", "number"), ("documents", "number")):
+            await connection.execute(
+                f"select setval(pg_get_serial_sequence('{table}', '{column}'), max({column})) "
+                f"from {table}"
+            )
+    finally:
+        await connection.close()
+
+
+def _drop() -> None:
+    for name in sorted(_made):  # Each alone: together they would take more locks than there are.
+        _run(f"drop schema {name} cascade")
+
+
+def _run(sql: str) -> None:
+    """Perform a statement, beside whatever loop there is."""
+
+    async def run() -> None:
+        connection = await asyncpg.connect(SERVER)
+        try:
+            await connection.execute(sql)
+        finally:
+            await connection.close()
+
+    thread = threading.Thread(target=asyncio.run, args=(run(),))
+    thread.start()
+    thread.join()
