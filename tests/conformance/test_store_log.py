@@ -198,3 +198,40 @@ async def test_a_key_opens_until_it_is_revoked(store: Store) -> None:
     assert [key.revoked_at for key in await store.keys(OTHER)] == [9.0]
     with pytest.raises(Conflict):
         await store.commit(changes.revoke_key("key_1", now=10.0))
+
+
+def deltas(run_id: str, *, fence: int = 1, first: int = 1, owner: str = "w1") -> changes.Stretch:
+    """Three deltas of a run."""
+    return changes.Stretch(run_id, fence, first, first + 2, f"{run_id} {first}".encode(), owner)
+
+
+async def test_deltas_of_many_runs_are_saved_together(store: Store) -> None:
+    for number in range(3):
+        await store.commit(job(f"run_{number}", owner="w1", fence=1))
+    await store.commit(changes.save_deltas([deltas(f"run_{n}") for n in range(3)], created_at=5.0))
+    await store.commit(changes.save_deltas([deltas("run_1", first=4)], created_at=6.0))
+    for number in range(3):
+        rows = await store.events(f"run_{number}", (0, 0))
+        assert rows[0] == EventRow(
+            f"run_{number}", 1, 1, 3, "delta", 5.0, f"run_{number} 1".encode()
+        )
+        assert len(rows) == (2 if number == 1 else 1)
+
+
+async def test_deltas_are_saved_only_of_runs_that_are_still_held(store: Store) -> None:
+    await store.commit(
+        job("run_1", owner="w1", fence=1),
+        job("run_2", owner="w2", fence=2),
+        job("run_3", owner="w1", fence=2),
+    )
+    batch = [deltas(f"run_{number}") for number in range(1, 6)]
+    await store.commit(changes.save_deltas(batch, created_at=5.0))
+    saved = [len(await store.events(f"run_{number}", (0, 0))) for number in range(1, 6)]
+    assert saved == [1, 0, 0, 0, 0]
+
+
+async def test_deltas_that_are_saved_twice_are_there_once(store: Store) -> None:
+    await store.commit(job("run_1", owner="w1", fence=1))
+    for _ in range(2):
+        await store.commit(changes.save_deltas([deltas("run_1")], created_at=5.0))
+    assert len(await store.events("run_1", (0, 0))) == 1

@@ -86,7 +86,7 @@ async def test_deltas_that_could_not_be_saved_are_saved_when_the_store_is_back(
     is_away = True
 
     async def fail(names: list[str]) -> None:
-        if is_away and names == ["hold_job", "append_events"]:
+        if is_away and names == ["save_deltas"]:
             raise Unavailable("The disk is full.", retry_after_s=0.01)
 
     database.before = fail

@@ -396,6 +396,7 @@ class Driver:
             if move is not None and shown:
                 ends = any(event.name in STREAM_ENDS for event in move.events)
                 self.live.show(shown, ends=ends)
+                self.app.log.announce(self.live)
 
     def _made_true(self) -> None:
         """A tool's answer is committed, with all that it stored."""

@@ -6,7 +6,8 @@ waits for the disk. While a run is driven in this process, tails (tail.py) read 
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import AsyncExitStack
 
 from understudy import limits
 from understudy.bell import Bell
@@ -16,7 +17,8 @@ from understudy.engine.lease import Lease
 from understudy.engine.live_log import LiveLog, Place
 from understudy.engine.tail import Reads, Tail
 from understudy.errors import ApiError
-from understudy.store import Conflict, Statement, Unavailable, changes
+from understudy.store import Statement, Unavailable, changes
+from understudy.store.changes import Stretch
 from understudy.store.store import Store
 from understudy.wire.events import Event
 from understudy.world import World
@@ -40,7 +42,7 @@ class Log:
         return live
 
     def announce(self, live: LiveLog) -> None:
-        """Tails that wait on the store learn that the run is live here."""
+        """Tails that read from the store learn that there is more, or that the run is live here."""
         self._bell.ring(f"run:{live.run_id}")
 
     def close(self, live: LiveLog, error: ApiError | None = None) -> None:
@@ -66,25 +68,35 @@ class Log:
                     max(limits.DELTA_TICK_S, len(self._dirty) / limits.DELTA_ROWS_S)
                 )
                 batch, self._dirty = self._dirty, {}
-                saves = [self._save(live, lease) for live, lease in batch.items()]
-                await asyncio.gather(*saves)
+                await self._save(batch)
         finally:
             self._ticker = None
 
-    async def _save(self, live: LiveLog, lease: Lease) -> None:
-        async with live.saving:
-            guard = changes.hold_job(
-                lease.id, owner=lease.owner, fence=lease.fence, cancelled_ok=True
-            )
-            try:
-                with live.unsaved() as deltas:
+    async def _save(self, batch: Mapping[LiveLog, Lease]) -> None:
+        """The deltas of all these in one commit; then whoever reads from the record is told. A run
+        that is not ours any more saves nothing: its driver hears it from its next commit or
+        heartbeat."""
+        stretches: list[Stretch] = []
+        try:
+            async with AsyncExitStack() as stack:
+                for live, lease in batch.items():
+                    if live.saving.locked():
+                        self._dirty[live] = lease  # Its driver commits; what comes after waits.
+                        continue
+                    await stack.enter_async_context(live.saving)
+                    deltas = stack.enter_context(live.unsaved())
                     if deltas.count:
-                        await self._store.commit(guard, self._delta_row(live, deltas))
-            except Conflict:
-                lease.interrupt("lost")
-            except Unavailable:
+                        stretches.append(_stretch(lease, deltas))
+                if stretches:
+                    now = self._world.now()
+                    await self._store.commit(changes.save_deltas(stretches, created_at=now))
+        except Unavailable:
+            for live, lease in batch.items():
                 if not live.is_over:
                     self._dirty[live] = lease  # The next tick tries again.
+            return
+        for stretch in stretches:
+            self._bell.ring(f"run:{stretch.run_id}")
 
     def append(
         self, live: LiveLog, deltas: Row, events: Sequence[Event]
@@ -134,3 +146,8 @@ class Log:
         requires_action that the client has answered."""
         reads = Reads(project, run_id, with_ids=with_ids, goes_on=goes_on)
         return Tail(self._store, self._bell, self._live, reads, after)
+
+
+def _stretch(lease: Lease, deltas: Row) -> Stretch:
+    last = deltas.first + deltas.count - 1
+    return Stretch(lease.id, lease.fence, deltas.first, last, deltas.packed(), lease.owner)

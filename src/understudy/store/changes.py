@@ -4,7 +4,8 @@ These functions do nothing by themselves: hand what they return to `Store.commit
 must not happen when the world moved on carries a guard; see each docstring for what it refuses.
 """
 
-from typing import Literal
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
 
 import msgspec
 
@@ -220,6 +221,29 @@ def append_events(
         "frames": frames,
     }
     return Statement("append_events", args)
+
+
+class Stretch(NamedTuple):
+    """Deltas of a run that follow each other, from one sequence to another, and whose lease it was
+    that they were heard under."""
+
+    run_id: str
+    fence: int
+    seq_from: int
+    seq_to: int
+    frames: bytes
+    owner: str
+
+
+def save_deltas(stretches: Sequence[Stretch], *, created_at: float) -> Statement:
+    """Deltas of many runs. Never refused: of a job that is not its owner's at this fence any more,
+    nothing is saved. They may be lost when the record's server dies, unlike all else that was
+    committed: then their turn is made again."""
+    rows = [
+        (one.run_id, one.fence, one.seq_from, one.seq_to, created_at, one.frames, one.owner)
+        for one in stretches
+    ]
+    return Statement("save_deltas", {}, many=rows)
 
 
 def start_call(run_id: str, *, key: str, attempt: int, fence: int, started_at: float) -> Statement:

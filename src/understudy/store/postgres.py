@@ -18,7 +18,7 @@ from understudy import limits
 from understudy.store import OnFatal, Row, Statement, Told, Unavailable
 from understudy.store.postgres_clock import ServerClock
 from understudy.store.postgres_line import TROUBLES, Line, Texts, connect, unavailable
-from understudy.store.postgres_text import text_of
+from understudy.store.postgres_text import args_of, text_of
 from understudy.store.statements import load_migrations, load_queries
 from understudy.world import random_id
 
@@ -99,7 +99,7 @@ class PostgresDatabase:
     async def _commit(self, statements: Sequence[Statement], is_closed: bool) -> list[list[Row]]:
         async with self._line(is_accepted=not is_closed) as line:
             if len(statements) == 1 and statements[0].query in _REPEATABLE:
-                return [await line.fetch(statements[0].query, statements[0].args)]
+                return [await line.fetch(statements[0].query, args_of(statements[0]))]
             return await line.commit(statements)
 
     @asynccontextmanager

@@ -570,6 +570,34 @@ delete from jobs where id = :id returning id;
 insert into events (run_id, fence, seq_from, seq_to, kind, created_at, frames)
 values (:run_id, :fence, :seq_from, :seq_to, :kind, :created_at, :frames);
 
+-- name: save_deltas.sqlite
+-- A stretch of deltas of a run whose job is still its holder's; else nothing.
+insert into events (run_id, fence, seq_from, seq_to, kind, created_at, frames)
+select :run_id, :fence, :seq_from, :seq_to, 'delta', :created_at, :frames
+where exists (
+  select 1 from jobs where id = :run_id and fence = :fence and lease_owner = :owner
+)
+on conflict (run_id, fence, seq_from) do nothing;
+
+-- name: save_deltas.postgres
+-- Stretches of deltas of the runs whose jobs are still their holder's, and stay so until these are
+-- there. They may be lost with the server, for then their turns are made again.
+with soon as materialized (
+  select set_config('synchronous_commit', 'off', true)
+),
+held as (
+  select row from soon, json_array_elements(cast(:rows as json)) as row
+  join jobs on jobs.id = row ->> 0 and jobs.fence = (row ->> 1)::bigint
+    and jobs.lease_owner = row ->> 6
+  for share of jobs
+)
+insert into events (run_id, fence, seq_from, seq_to, kind, created_at, frames)
+select row ->> 0, (row ->> 1)::bigint, (row ->> 2)::bigint, (row ->> 3)::bigint, 'delta',
+  (row ->> 4)::double precision,
+  substring(cast(:bytes as bytea) from (row -> 5 ->> 0)::integer for (row -> 5 ->> 1)::integer)
+from held
+on conflict (run_id, fence, seq_from) do nothing;
+
 -- name: events
 -- The rows of a run's log that hold anything after a place.
 select run_id, fence, seq_from, seq_to, kind, created_at, frames
