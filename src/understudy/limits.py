@@ -75,6 +75,7 @@ PRUNE_BATCH = 2_000  # Delta rows removed per round of the janitor.
 PURGE_BATCHES = 200  # Batches of one lease; more children wait for the next.
 RUNS_AT_ONCE = 1_000  # Per process; a setting.
 RUNS_PER_PROJECT = 500  # In the claim, so that one project cannot take every slot.
+NODE_KEPT_S = 3_600.0  # A server that was not seen for this long is no news any more.
 CANCEL_WAIT_S = 1.0  # A cancel answers when the driver has stopped, or after this.
 DRAIN_S = 8.0  # Of the 10 s that SIGTERM may take.
 DELTA_TICK_S = 0.03  # Deltas become one row per tick (DECISIONS: 25-40 ms).

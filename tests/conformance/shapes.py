@@ -40,6 +40,7 @@ def job(
     fence: int = 0,
     owner: str | None = None,
     until: float | None = None,
+    next_call: str | None = None,
 ) -> Statement:
     """A job; a thread of its own when none is named."""
     return changes.insert_job(
@@ -52,4 +53,5 @@ def job(
         fence=fence,
         lease_owner=owner,
         lease_until=until,
+        next_call=next_call,
     )

@@ -95,9 +95,7 @@ async def test_a_project_at_its_cap_is_skipped(store: Store) -> None:
     await store.commit(*[job(f"run_a{n}", due_at=50.0 + n) for n in range(5)])
     await store.commit(*[job(f"run_b{n}", due_at=90.0, project=OTHER) for n in range(2)])
     first = await claim(store, free=4, per_project=2)
-    assert ids(first) == ["run_a0", "run_a1"]
-    second = await claim(store, free=4, per_project=2)
-    assert ids(second) == ["run_b0", "run_b1"]
+    assert ids(first) == ["run_a0", "run_a1", "run_b0", "run_b1"]
     assert await claim(store, free=4, per_project=2) == []
     await store.commit(changes.delete_job("run_a0", fence=1))
     assert ids(await claim(store, free=4, per_project=2)) == ["run_a2"]
@@ -306,3 +304,74 @@ async def test_the_next_due_moment(store: Store) -> None:
     assert await store.next_due(110.0) == 90.0
     await store.commit(changes.ask_cancel("run_1", now=80.0))
     assert await store.next_due(100.0) == 80.0
+
+
+async def test_queued_runs_are_taken_project_by_project(store: Store) -> None:
+    await store.commit(*[job(f"run_a{n}", due_at=50.0 + n, next_call="llm:1") for n in range(9)])
+    await store.commit(
+        *[job(f"run_b{n}", due_at=80.0 + n, next_call="llm:1", project=OTHER) for n in range(3)]
+    )
+    taken = [ids(await claim(store, free=2)) for _ in range(5)]
+    assert taken == [
+        ["run_a0", "run_b0"],
+        ["run_a1", "run_b1"],
+        ["run_a2", "run_b2"],
+        ["run_a3", "run_a4"],
+        ["run_a5", "run_a6"],
+    ]
+
+
+async def test_who_holds_least_comes_first(store: Store) -> None:
+    await store.commit(*[job(f"run_a{n}", due_at=50.0 + n, next_call="llm:1") for n in range(9)])
+    assert ids(await claim(store, free=3)) == ["run_a0", "run_a1", "run_a2"]
+    await store.commit(
+        *[job(f"run_b{n}", due_at=80.0 + n, next_call="llm:1", project=OTHER) for n in range(9)]
+    )
+    assert ids(await claim(store, free=3)) == ["run_b0", "run_b1", "run_b2"]
+
+
+async def test_a_lost_lease_comes_before_queued_runs(store: Store) -> None:
+    await store.commit(
+        *[job(f"run_a{n}", due_at=50.0, next_call="llm:1") for n in range(3)],
+        job("run_lost", due_at=90.0, owner="boot_b", until=99.0, fence=1),
+    )
+    assert ids(await claim(store, free=1)) == ["run_lost"]
+
+
+async def test_a_queued_runs_first_call_is_journalled_with_its_lease(store: Store) -> None:
+    await store.commit(
+        job("run_1", next_call="llm:3"),
+        job("run_2"),
+        job("run_3", owner="boot_b", until=99.0, fence=4, next_call="llm:1"),
+    )
+    taken = {job.id: job for job in await claim(store)}
+    assert {id: one.is_journalled for id, one in taken.items()} == {
+        "run_1": True,
+        "run_2": False,
+        "run_3": False,
+    }
+    [line] = await store.journal("run_1")
+    assert (line.key, line.attempt, line.fence, line.ended_at) == ("llm:3", 1, 1, None)
+    assert await store.journal("run_2") == await store.journal("run_3") == []
+
+
+async def test_a_job_that_rests_has_no_call_to_begin_with(store: Store) -> None:
+    await store.commit(job("run_1", next_call="llm:1"))
+    await claim(store)
+    await store.commit(changes.rest_job("run_1", fence=1, due_at=100.0))
+    [taken] = await claim(store)
+    assert (taken.next_call, taken.is_journalled) == (None, False)
+    assert len(await store.journal("run_1")) == 1
+
+
+async def test_nodes_are_seen_until_they_end_or_are_silent_for_long(store: Store) -> None:
+    for id, now in (("boot_a", 10.0), ("boot_b", 20.0), ("boot_a", 30.0)):
+        await store.commit(
+            changes.keep_node(id, role="worker", version="1", live_runs=int(now), now=now)
+        )
+    [a, b] = await store.nodes(since=15.0)
+    assert (a.id, a.started_at, a.seen_at, a.live_runs) == ("boot_a", 10.0, 30.0, 30)
+    assert b.id == "boot_b"
+    assert [node.id for node in await store.nodes(since=25.0)] == ["boot_a"]
+    await store.commit(changes.drop_node("boot_a"), changes.forget_nodes(before=25.0))
+    assert await store.nodes(since=0.0) == []

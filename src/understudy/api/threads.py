@@ -8,6 +8,7 @@ from msgspec.structs import replace
 from understudy import limits
 from understudy.api import file_ids, messages, objects, stores, tool_resources
 from understudy.api.operation import Call, operation
+from understudy.engine import stop
 from understudy.errors import ApiError
 from understudy.machine.private import ThreadPrivate
 from understudy.machine.transcript import Stored
@@ -127,7 +128,7 @@ async def delete_thread(call: Call, thread_id: str) -> Deleted:
             await objects.require(call, "thread", thread_id)
         raise
     if active is not None:
-        app.worker.interrupt(active.id, "deleted")
+        stop.interrupt(app, active.id, "deleted")
         app.bell.ring(f"run:{active.id}")
     app.bell.ring("jobs")
     await app.sandbox.forget(thread_id)

@@ -39,8 +39,9 @@ async def make(driver: Driver, pending: Move | None, question: Question) -> Move
     """Call the model and show what it says; the move that the turn ends in.
 
     `pending` led here and is not committed yet: it is, together with the journal's line, before
-    the call. After a launch the record has both already. Raises Shrink and Interrupted; what was
-    shown by then is in the turn.
+    the call. After a launch the record has both already; after a claim it has the line, and what
+    led here is committed beside the call. Raises Shrink and Interrupted; what was shown by then is
+    in the turn.
     """
     state = driver.state if pending is None else pending.state
     key = journal_key(state.private.turn)
@@ -54,11 +55,12 @@ async def make(driver: Driver, pending: Move | None, question: Question) -> Move
             annotations=_annotations(question),
             images=state.private.drawn,
         )
-        if driver.is_journalled:
-            driver.is_journalled = False  # In the commit that `_stream` waits for.
-        else:
+        if not driver.is_journalled:
             await _start(driver, pending, key, attempt)
-            pending = None
+        elif pending is not None:
+            driver.arrive(pending)
+        driver.is_journalled = False
+        pending = None
         try:
             await _stream(driver, question.request, f"{driver.lease.id}:{key}:{attempt}")
         except ModelError as error:
@@ -110,16 +112,19 @@ def _end(driver: Driver, key: str, attempt: int, outcome: str) -> Statement:
 
 async def _stream(driver: Driver, request: ChatRequest, call_id: str) -> None:
     """One attempt, from the request to the end of its stream."""
-    chunks = driver.app.model.stream(request, call_id=call_id, when=driver.begun)
+    when = None if driver.is_arriving else driver.begun
+    chunks = driver.app.model.stream(request, call_id=call_id, when=when)
     try:
         async with driver.lease.interruptible(driver.time_left_s):
             async for batch in chunks:
+                await driver.begun()
                 try:
                     _hear(driver, batch)
                 finally:  # Of a turn that becomes too much, what came before it is said.
                     _show(driver)
                     if driver.unsaid:
                         await _commit_unsaid(driver)
+            await driver.begun()
             assert driver.turn is not None, "a turn is heard"
             driver.unsaid = driver.turn.finish(driver.now)
             _show(driver)

@@ -15,11 +15,11 @@ from typing import Any, TypeVar
 import structlog
 
 from understudy import limits
-from understudy.engine import call, file_search, files, history, record, sandbox_files
+from understudy.engine import call, endings, file_search, files, history, record, sandbox_files
 from understudy.engine.answer import Answer, ToolOff
 from understudy.engine.app import App
 from understudy.engine.beginning import Beginning
-from understudy.engine.lease import Interrupted, Lease, Uncut
+from understudy.engine.lease import Interrupted, Lease, Stopped, Uncut
 from understudy.engine.live_log import LiveLog
 from understudy.engine.sandbox_files import Mount
 from understudy.engine.tools import TOOLS
@@ -29,9 +29,7 @@ from understudy.machine.deltas import Pieces, Said, Turn
 from understudy.machine.happenings import (
     BudgetExhausted,
     CallModel,
-    CancelAsked,
     Claimed,
-    DeadlinePassed,
     Happening,
     ModelFailed,
     Move,
@@ -47,8 +45,6 @@ from understudy.machine.run import ACTIVE, apply
 from understudy.model import SORRY
 from understudy.store import Conflict, Statement, Unavailable, changes, index_changes
 from understudy.wire.events import STREAM_ENDS, Event
-from understudy.wire.messages import Content
-from understudy.wire.runs import Usage
 from understudy.wire.steps import Step
 
 T = TypeVar("T")
@@ -56,10 +52,6 @@ T = TypeVar("T")
 _log = structlog.get_logger()
 
 TOO_LONG = f"{SORRY} The conversation does not fit the model's context window."
-
-
-class Stopped(Exception):
-    """The run is somebody else's now, or gone: nothing may be written any more."""
 
 
 class Driver:
@@ -71,7 +63,10 @@ class Driver:
         self.live = live
         self.versions = beginning.versions if beginning else record.Versions()
         self.attempts: dict[str, int] = {}  # Journal key → attempts made before this lease.
-        self.is_journalled = beginning is not None
+        # Whether the first call's line is in the commit that began this lease.
+        self.is_journalled = beginning is not None or lease.job.is_journalled
+        self._has_begun = beginning is not None  # A door has committed what a driver does first.
+        self._arriving: asyncio.Task[None] | None = None  # A commit beside the first call.
         self.ending: list[Statement] = []  # Journal lines that the next commit takes along.
         self.made: Answer | None = None  # What the next commit has to store of a tool's answer.
         self.promised: set[str] = set()  # Keys of blobs that no commit has kept yet.
@@ -100,6 +95,7 @@ class Driver:
             deleted = self.lease.reason == "deleted"
             error = ApiError.thread_deleted() if deleted else ApiError.unavailable()
         finally:
+            await self._arrived()
             self.app.log.close(self.live, error)
         await self._let_go()
 
@@ -114,9 +110,7 @@ class Driver:
     async def _run(self) -> None:
         was_leased = self.lease.job.was_leased and not self.is_journalled
         if self._state is None:
-            self._state = await record.load_state(
-                self.app.store, self.lease.project, self.lease.id, self.versions
-            )
+            self._state = await self._loaded()
         if self._state is None or self._state.run.status not in ACTIVE:
             await self._drop_job()
             return
@@ -125,9 +119,27 @@ class Driver:
         try:
             await self._go(await self._begin(was_leased))
         except (Interrupted, Conflict, Stopped) as stop:
-            await self._interrupted(stop)
+            await endings.interrupted(self, stop)
         except Exception as bug:  # noqa: BLE001 (a bug of ours fails its run, no other)
-            await self._crashed(bug)
+            await endings.crashed(self, bug)
+
+    async def _loaded(self) -> State | None:
+        """The run as the record has it; where its first call is to be made at once, the end of its
+        thread is read in the same moment."""
+        app, project, job = self.app, self.lease.project, self.lease.job
+        loading = record.load_state(app.store, project, job.id, self.versions)
+        if not self.is_journalled or job.thread_id is None:
+            return await loading
+        newest: history.Newest
+        state, newest = await asyncio.gather(
+            loading, history.read_newest(app, project, job.thread_id)
+        )
+
+        async def known() -> history.Newest:
+            return newest
+
+        self._newest = known
+        return state
 
     async def _go(self, move: Move | None) -> None:
         """The loop: perform, feed back, commit, until the run rests."""
@@ -146,7 +158,7 @@ class Driver:
                     )
                     return
                 case Rest():
-                    await self.commit(move, self._delete_job())
+                    await self.commit(move, self.delete_job())
                     return
 
     async def _begin(self, was_leased: bool) -> Move | None:
@@ -162,7 +174,7 @@ class Driver:
             )
             await self.app.store.commit(self._hold(False), rest)
             return None
-        if self.is_journalled:
+        if self._has_begun:
             return Move(self.state, (), (), CallModel())
         if was_leased:
             partial = await record.partial_content(self.app.store, self.state)
@@ -266,66 +278,6 @@ class Driver:
             )
         )
 
-    # What ends a lease early.
-
-    async def _interrupted(self, stop: Exception) -> None:
-        """Cancel and deadline end the run; anything else leaves it to its next driver."""
-        self.made = None
-        reason = await self._reason(stop)
-        partial, usage = await self._so_far()  # It may show what the interruption left unsaid.
-        if reason == "drain":
-            await self._hand_over()
-        happening: Happening
-        if reason == "cancel":
-            happening = CancelAsked(now=self.now, partial=partial, usage=usage)
-        elif reason == "deadline":
-            happening = DeadlinePassed(now=self.now, partial=partial, usage=usage)
-        else:
-            raise Stopped from stop
-        try:
-            await self.commit(self.apply(happening), self._delete_job(), cancelled_ok=True)
-        except Conflict as conflict:
-            raise Stopped from conflict
-
-    async def _hand_over(self) -> None:
-        """The server stops in good order: what was shown is saved, and the next driver's takeover
-        is not counted as a death of ours."""
-        now = self.app.world.now()
-        handed = changes.hand_over_job(
-            self.lease.id, owner=self.lease.owner, fence=self.lease.fence, now=now
-        )
-        try:
-            await self.commit(None, handed, cancelled_ok=True)
-        except Conflict as conflict:
-            raise Stopped from conflict
-
-    async def _reason(self, stop: Exception) -> str:
-        """Why the work stopped; a failed guard is explained by the job as it is now."""
-        if isinstance(stop, Interrupted):
-            return stop.reason or "deadline"
-        if isinstance(stop, Stopped) or self.lease.reason not in (None, "cancel"):
-            return "lost"
-        job = await self.app.store.job(self.lease.id)
-        if job is None or job.fence != self.lease.fence or job.cancel_asked_at is None:
-            return "lost"
-        return "cancel"
-
-    async def _crashed(self, bug: Exception) -> None:
-        """A bug of ours, or a store that is away: the run fails rather than stay stuck, unless
-        even that cannot be written; then the lease runs out and the run is taken over."""
-        _log.error("run crashed", run_id=self.lease.id, exc_info=bug)
-        self.made = None
-        try:
-            if self.state.run.status != "in_progress":
-                raise Stopped
-            partial, usage = await self._so_far()
-            failed = ModelFailed(
-                now=self.now, code="server_error", message=SORRY, partial=partial, usage=usage
-            )
-            await self.commit(self.apply(failed), self._delete_job())
-        except Exception as second:
-            raise Stopped from second
-
     # Showing and committing.
 
     def show(self, deltas: Sequence[Event | Pieces]) -> None:
@@ -354,11 +306,32 @@ class Driver:
             self._uncut.go_on()
 
     async def begun(self) -> None:
-        """Waits for the commit that a door began this run with. Raises Stopped if it is refused."""
+        """Waits for the commit that this lease begins with: a door's, or the one that is on its way
+        beside the first call. Raises Stopped or Conflict, once, if it is refused."""
         if self._beginning is not None:
             if not await self._beginning.durable():
                 raise Stopped
             self._beginning = None
+        if self._arriving is not None:
+            arriving = self._arriving
+            await asyncio.wait([arriving])
+            self._arriving = None
+            await arriving
+
+    @property
+    def is_arriving(self) -> bool:
+        """Whether a commit is on its way of which nothing may be shown before."""
+        return self._arriving is not None
+
+    def arrive(self, move: Move) -> None:
+        """Commit a move beside the first call, which is journalled already."""
+        self._arriving = asyncio.create_task(self._commit(move, (), cancelled_ok=False))
+
+    async def _arrived(self) -> None:
+        """Nothing is on its way any more, whatever became of it."""
+        if self._arriving is not None:
+            await asyncio.wait([self._arriving])
+            self._arriving.exception()
 
     async def beside_commit(self, move: Move, work: Awaitable[T]) -> T:
         """Commit a move while work goes on of which nothing is seen before; what it came to."""
@@ -458,7 +431,8 @@ class Driver:
             cancelled_ok=cancelled_ok,
         )
 
-    def _delete_job(self) -> Statement:
+    def delete_job(self) -> Statement:
+        """The run is over."""
         return changes.delete_job(self.lease.id, fence=self.lease.fence)
 
     # Small facts.
@@ -482,12 +456,6 @@ class Driver:
         """The calls that earlier drivers started: a repeated one gets the next attempt."""
         for row in await self.app.store.journal(self.lease.id):
             self.attempts[row.key] = max(row.attempt, self.attempts.get(row.key, 0))
-
-    async def _so_far(self) -> tuple[list[Content], Usage | None]:
-        """What is open and unfinished: heard by us, or left behind by the driver before."""
-        if self.turn is None:
-            return await record.partial_content(self.app.store, self.state), None
-        return call.so_far(self)
 
 
 def drive(

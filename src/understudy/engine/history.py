@@ -86,6 +86,11 @@ def newest_of(rows: Sequence[Row]) -> Newest | None:
     return Newest([_stored(record) for record in page], has_older)
 
 
+async def read_newest(app: App, project: str, thread_id: str) -> Newest:
+    """How the thread ends."""
+    return await _older(app, project, thread_id, None)
+
+
 async def next_question(
     app: App,
     project: str,
@@ -181,7 +186,7 @@ async def _read(app: App, project: str, state: State, window: Window, end: End) 
     page = await end.newest()
     if page is None:
         await end.begun()
-        page = await _older(app, project, thread_id, None)
+        page = await read_newest(app, project, thread_id)
     while True:
         for stored in page.messages:
             if stored.message.run_id == state.run.id or not transcript.enters(stored.message):

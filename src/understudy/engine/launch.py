@@ -4,7 +4,8 @@ With a slot, the commit holds the run as its driver begins it (in_progress), its
 process's lease, its first events and the journal's line of the first model call, so that the call
 can begin the moment the commit is durable (DECISIONS, first token). The driver of a new run makes
 that call's request meanwhile (beginning.py). The door answers with the run as it was before:
-queued. Without a slot, the job waits for any worker.
+queued. Without a slot, the job waits for any worker; it says which call that one begins with, so
+that the claim can journal it.
 """
 
 import asyncio
@@ -143,6 +144,7 @@ class Launch:
                 fence=job.fence,
                 lease_owner=job.lease_owner,
                 lease_until=job.lease_until,
+                next_call=job.next_call,
             )
         return changes.take_job(
             job.id,
@@ -151,6 +153,7 @@ class Launch:
             owner=job.lease_owner,
             lease_until=job.lease_until,
             due_at=job.due_at,
+            next_call=job.next_call,
         )
 
     @cached_property
@@ -180,7 +183,8 @@ def launch_new(
     those of a thread that is made with it, the oldest first."""
     run = move.state.run
     now = app.world.now()
-    begun = _begun(app, project, move)
+    first = _first(app, move)
+    begun = _begun(app, project, move, first)
     job = Job(
         id=run.id,
         kind="run",
@@ -194,6 +198,7 @@ def launch_new(
         reclaims=0,
         cancel_asked_at=None,
         was_leased=False,
+        next_call=None if begun else _call(first),
     )
     move = begun or move
     return Launch(
@@ -213,7 +218,8 @@ def launch_again(app: App, job: Job, move: Move, versions: record.Versions) -> L
     """A run that waited for its client and goes on; `job` is as read, without a live lease."""
     run = move.state.run
     now = app.world.now()
-    begun = _begun(app, job.project, move)
+    first = _first(app, move)
+    begun = _begun(app, job.project, move, first)
     taken = replace(
         job,
         due_at=now,
@@ -221,18 +227,28 @@ def launch_again(app: App, job: Job, move: Move, versions: record.Versions) -> L
         lease_until=now + limits.LEASE_S if begun else None,
         fence=job.fence + 1,
         was_leased=False,
+        next_call=None if begun else _call(first),
     )
     move = begun or move
     return Launch(app, run, move, move.events, taken, versions, (), is_new=False)
 
 
-def _begun(app: App, project: str, move: Move) -> Move | None:
+def _first(app: App, move: Move) -> Move:
+    """What a driver does first with the run."""
+    return apply(move.state, Claimed(now=int(app.world.now()), spare_id=app.world.new_id("step")))
+
+
+def _call(first: Move) -> str | None:
+    """The model call that this begins with, by its name in the journal, if it is one."""
+    if not isinstance(first.next, CallModel):
+        return None
+    return journal_key(first.state.private.turn)
+
+
+def _begun(app: App, project: str, move: Move, first: Move) -> Move | None:
     """The move with what a driver does first, which saves a commit and its wait; None when no
     slot is free, or when the run does not go on with its model."""
-    now, spare_id = int(app.world.now()), app.world.new_id("step")
-    claimed = apply(move.state, Claimed(now=now, spare_id=spare_id))
-    if not isinstance(claimed.next, CallModel) or not app.worker.reserve(project):
+    if not isinstance(first.next, CallModel) or not app.worker.reserve(project):
         return None
-    writes = {write.object.id: write for write in (*move.writes, *claimed.writes)}
-    events = (*move.events, *claimed.events)
-    return Move(claimed.state, tuple(writes.values()), events, claimed.next)
+    writes = {write.object.id: write for write in (*move.writes, *first.writes)}
+    return Move(first.state, tuple(writes.values()), (*move.events, *first.events), first.next)

@@ -19,6 +19,10 @@ class Interrupted(Exception):
         self.reason = reason
 
 
+class Stopped(Exception):
+    """The run is somebody else's now, or gone: nothing may be written any more."""
+
+
 class Lease:
     """One job held by this process, from the claim until the driver lets go.
 

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from understudy import limits
 from understudy.engine import frames, record
 from understudy.engine.app import App
+from understudy.engine.lease import Lease, Reason
 from understudy.errors import ApiError
 from understudy.machine.happenings import CancelAsked, Move, State
 from understudy.machine.run import ACTIVE, apply
@@ -55,6 +56,15 @@ async def cancel(app: App, project: str, run_id: str, along: Along = lambda answ
     raise ApiError.unavailable()
 
 
+def interrupt(app: App, run_id: str, reason: Reason) -> Lease | None:
+    """Stop the driver of a run that the record wants stopped: here, whose lease it is then, or
+    wherever else it is, where a ring makes it look."""
+    lease = app.worker.interrupt(run_id, reason)
+    if lease is None:
+        app.bell.ring("cancels")
+    return lease
+
+
 def cancelling(move: Move, state: State) -> Run:
     """The run as the cancel's own event shows it."""
     for event in move.events:
@@ -69,7 +79,7 @@ async def _ask(app: App, job: Job, more: tuple[Statement, ...]) -> None:
     # A driver that rested meanwhile would not hear it: then the cancel begins anew.
     still = changes.hold_job(job.id, owner=job.lease_owner, fence=job.fence, cancelled_ok=True)
     await app.store.commit(still, changes.ask_cancel(job.id, now=app.world.now()), *more)
-    lease = app.worker.interrupt(job.id, "cancel")
+    lease = interrupt(app, job.id, "cancel")
     app.bell.ring("jobs")
     if lease is not None:
         try:

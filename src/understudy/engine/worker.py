@@ -9,11 +9,12 @@ is repeated blindly.
 import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any
+from contextlib import suppress
+from typing import Any, Literal, TypeAlias
 
 import structlog
 
-from understudy import limits
+from understudy import __version__, limits
 from understudy.engine.app import App
 from understudy.engine.beginning import Beginning
 from understudy.engine.drive import drive
@@ -22,6 +23,9 @@ from understudy.engine.ingest import clean_up, ingest
 from understudy.engine.lease import Lease, Reason
 from understudy.engine.live_log import LiveLog
 from understudy.store import Unavailable, changes
+
+# What a server does: everything, only the API, or only the jobs.
+Role: TypeAlias = Literal["serve", "api", "worker"]
 
 _log = structlog.get_logger()
 
@@ -61,9 +65,12 @@ JOBS: dict[str, Callable[[App, Lease], Awaitable[None]]] = {
 class Worker:
     """Works on jobs from `start` to `drain`. It gets its App at the start, which holds it too."""
 
-    def __init__(self, boot_id: str, *, runs_at_once: int, is_alone: bool) -> None:
+    def __init__(
+        self, boot_id: str, *, runs_at_once: int, is_alone: bool, role: Role = "serve"
+    ) -> None:
         self._boot_id = boot_id
-        self._runs_at_once = runs_at_once
+        self._role = role
+        self._runs_at_once = 0 if role == "api" else runs_at_once
         self._is_alone = is_alone  # The only process on this record: other leases are dead.
         self._held: dict[str, Lease] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -97,14 +104,19 @@ class Worker:
         now = app.world.now()
         if self._is_alone:
             await app.store.free_leases(owner=self._boot_id, now=now)
+        loops: dict[str, Callable[[], Coroutine[Any, Any, None]]] = {}
+        if self._role != "api":
+            loops |= {
+                "claim": self._claim_loop,
+                "ingest": self._ingest_loop,
+                "heartbeat": self._heartbeat_loop,
+                "janitor": self._janitor_loop,
+            }
+        if not self._is_alone:
+            loops |= {"presence": self._presence_loop, "cancels": self._cancel_loop}
         self._loops = [
             asyncio.create_task(self._kept_up(name, loop), name=name)
-            for name, loop in (
-                ("claim", self._claim_loop),
-                ("ingest", self._ingest_loop),
-                ("heartbeat", self._heartbeat_loop),
-                ("janitor", self._janitor_loop),
-            )
+            for name, loop in loops.items()
         ]
 
     async def drain(self, timeout_s: float = limits.DRAIN_S) -> None:
@@ -122,6 +134,9 @@ class Worker:
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=1.0)
         await asyncio.gather(*self._loops, return_exceptions=True)
+        if not self._is_alone:
+            with suppress(Unavailable):
+                await self.app.store.commit(changes.drop_node(self._boot_id))
 
     # Slots and leases that a door makes for a run it creates.
 
@@ -270,7 +285,7 @@ class Worker:
         alive_at = self.app.world.monotonic()
         while True:
             await asyncio.sleep(limits.HEARTBEAT_S)
-            held = {id: lease for id, lease in self._held.items() if lease.is_taken}
+            held = self._taken
             try:
                 await self._renew(held)
                 alive_at = self.app.world.monotonic()
@@ -279,6 +294,33 @@ class Worker:
                 if self.app.world.monotonic() - alive_at > limits.LEASE_S - limits.LEASE_MARGIN_S:
                     for lease in held.values():
                         lease.interrupt("lost")
+
+    async def _cancel_loop(self) -> None:
+        """A cancel, or a deletion, of a run that may be driven here was asked for elsewhere."""
+        with self.app.bell.subscribe("cancels") as rings:
+            while True:
+                if await rings.wait(None):
+                    with suppress(Unavailable):  # The next heartbeat tells it, too.
+                        await self._renew(self._taken)
+
+    async def _presence_loop(self) -> None:
+        """Other servers, and their operator, see that this one is alive."""
+        while True:
+            kept = changes.keep_node(
+                self._boot_id,
+                role=self._role,
+                version=__version__,
+                live_runs=self.live_runs,
+                now=self.app.world.now(),
+            )
+            with suppress(Unavailable):
+                await self.app.store.commit(kept)
+            await asyncio.sleep(limits.HEARTBEAT_S)
+
+    @property
+    def _taken(self) -> dict[str, Lease]:
+        """The leases held, without those whose commit is on its way."""
+        return {id: lease for id, lease in self._held.items() if lease.is_taken}
 
     async def _renew(self, held: dict[str, Lease]) -> None:
         """Prolong the leases of this snapshot; what did not survive is lost, what was cancelled
@@ -311,6 +353,9 @@ class Worker:
                 await self.app.store.commit(
                     changes.forget_answers(before=now - limits.IDEMPOTENCY_S)
                 )
+                if not self._is_alone:
+                    before = now - limits.NODE_KEPT_S
+                    await self.app.store.commit(changes.forget_nodes(before=before))
             except Unavailable as away:
                 _log.warning("janitor waits for the store", retry_after_s=away.retry_after_s)
             await asyncio.sleep(limits.JANITOR_S)

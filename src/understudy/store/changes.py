@@ -122,8 +122,10 @@ def insert_job(
     fence: int,
     lease_owner: str | None,
     lease_until: float | None,
+    next_call: str | None = None,
 ) -> Statement:
-    """A new job, maybe already leased. Conflict("thread_lock") when its thread has a run."""
+    """A new job, maybe already leased; else `next_call` is the model call that whoever takes it
+    begins with. Conflict("thread_lock") when its thread has a run."""
     args = {
         "id": id,
         "kind": kind,
@@ -134,6 +136,7 @@ def insert_job(
         "fence": fence,
         "lease_owner": lease_owner,
         "lease_until": lease_until,
+        "next_call": next_call,
     }
     return Statement("insert_job", args)
 
@@ -169,8 +172,10 @@ def take_job(
     owner: str | None,
     lease_until: float | None,
     due_at: float,
+    next_call: str | None = None,
 ) -> Statement:
-    """Take the fence after `fence`, with a lease or (owner None) only to change the run.
+    """Take the fence after `fence`, with a lease or (owner None) only to change the run;
+    `next_call` as in insert_job.
 
     Refused while a lease is alive, or when the job is not at `fence`.
     """
@@ -181,6 +186,7 @@ def take_job(
         "owner": owner,
         "lease_until": lease_until,
         "due_at": due_at,
+        "next_call": next_call,
     }
     return Statement("take_job", args, rows=1)
 
@@ -195,6 +201,25 @@ def delete_job(id: str, *, fence: int | None) -> Statement:
     if fence is None:
         return Statement("drop_job", {"id": id})
     return Statement("delete_job", {"id": id, "fence": fence}, rows=1)
+
+
+# Nodes.
+
+
+def keep_node(id: str, *, role: str, version: str, live_runs: int, now: float) -> Statement:
+    """This server is alive."""
+    args = {"id": id, "role": role, "version": version, "live_runs": live_runs, "now": now}
+    return Statement("keep_node", args)
+
+
+def drop_node(id: str) -> Statement:
+    """This server ends."""
+    return Statement("drop_node", {"id": id})
+
+
+def forget_nodes(*, before: float) -> Statement:
+    """Servers that were not seen since then are forgotten."""
+    return Statement("forget_nodes", {"before": before})
 
 
 # Events and the journal of outside calls.

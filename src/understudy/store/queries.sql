@@ -263,14 +263,14 @@ returning id;
 -- name: job
 -- One job.
 select id, kind, project, thread_id, due_at, expires_at, lease_owner, lease_until, fence,
-  reclaims, cancel_asked_at, was_leased
+  reclaims, cancel_asked_at, was_leased, next_call
 from jobs
 where id = :id;
 
 -- name: active_run
 -- The job of the run that holds a thread.
 select id, kind, project, thread_id, due_at, expires_at, lease_owner, lease_until, fence,
-  reclaims, cancel_asked_at, was_leased
+  reclaims, cancel_asked_at, was_leased, next_call
 from jobs
 where thread_id = :thread_id and kind = 'run';
 
@@ -301,10 +301,11 @@ select min(due_at) from jobs
 where kind = 'ingest' and (lease_owner is null or lease_until <= :now);
 
 -- name: claim_jobs.sqlite
--- Lease what is due: urgent jobs always, others oldest first within the free slots and the
--- cap per project. Candidates are cut by the cap a second time, since one claim may bring
--- several jobs of one project.
-with held as (
+-- Lease what is due. Jobs that only need a moment (expired or cancelled) are always taken. Of
+-- queued runs each project has its turn: who holds the fewest leases comes first, and nobody gets
+-- more than the cap; what else is due comes before them. A queued run's first model call is
+-- journalled with its lease.
+with recursive held as (
   select project, count(*) as leases from jobs
   where lease_owner is not null and lease_until > :now and kind <> 'ingest'
   group by project
@@ -321,25 +322,51 @@ cancelled as (
   order by cancel_asked_at
   limit :urgent
 ),
-urgent as (
-  select id from expired union select id from cancelled limit :urgent
+projects as (
+  select min(project) as project from jobs where next_call is not null and lease_owner is null
+  union all
+  select (
+    select min(jobs.project) from jobs
+    where next_call is not null and lease_owner is null and jobs.project > projects.project
+  )
+  from projects where projects.project is not null
 ),
-candidates as (
+ready as (
+  select jobs.id, jobs.project, jobs.due_at from projects join jobs on jobs.id in (
+    select id from jobs as first
+    where first.project = projects.project and next_call is not null and lease_owner is null
+      and due_at <= :now and (expires_at is null or expires_at > :now)
+      and cancel_asked_at is null
+    order by due_at, id
+    limit :free
+  )
+),
+others as (
   select id, project, due_at from jobs
   where due_at <= :now and kind <> 'ingest'
-    and (lease_owner is null or lease_until <= :now)
-    and (expires_at is null or expires_at > :now)
-    and cancel_asked_at is null
-    and project not in (select project from held where leases >= :per_project)
+    and (lease_owner is null and next_call is null or lease_until <= :now)
+    and (expires_at is null or expires_at > :now) and cancel_asked_at is null
   order by due_at, id
-  limit :free
+  limit :free + :urgent
 ),
 placed as (
-  select candidates.id,
+  select ready.id, ready.due_at, 1 as turn,
     coalesce(held.leases, 0) + row_number() over (
-      partition by candidates.project order by candidates.due_at, candidates.id
+      partition by ready.project order by ready.due_at, ready.id
     ) as place
-  from candidates left join held on held.project = candidates.project
+  from ready left join held on held.project = ready.project
+  union all
+  select others.id, others.due_at, 0 as turn,
+    coalesce(held.leases, 0) + row_number() over (
+      partition by others.project order by others.due_at, others.id
+    ) as place
+  from others left join held on held.project = others.project
+),
+chosen as (
+  select id from placed
+  where place <= :per_project
+  order by turn, place, due_at, id
+  limit :free
 )
 update jobs
 set lease_owner = :owner,
@@ -348,16 +375,22 @@ set lease_owner = :owner,
     reclaims = reclaims + case when lease_owner is not null then 1 else 0 end,
     was_leased = lease_owner is not null
 where id in (
-  select id from urgent union all select id from placed where place <= :per_project
+  select id from expired union select id from cancelled union select id from chosen
 )
 returning id, kind, project, thread_id, due_at, expires_at, lease_owner, lease_until, fence,
-  reclaims, cancel_asked_at, was_leased;
+  reclaims, cancel_asked_at, was_leased, next_call;
+insert into journal (run_id, key, attempt, fence, started_at)
+select id, next_call, 1, fence, :now from jobs
+where lease_owner = :owner and lease_until = :lease_until and next_call is not null
+  and not was_leased
+on conflict (run_id, key, attempt) do nothing;
 
 -- name: claim_jobs.postgres
--- Lease what is due: urgent jobs always, others oldest first within the free slots and the
--- cap per project. Candidates are cut by the cap a second time, since one claim may bring
--- several jobs of one project.
-with held as (
+-- Lease what is due. Jobs that only need a moment (expired or cancelled) are always taken. Of
+-- queued runs each project has its turn: who holds the fewest leases comes first, and nobody gets
+-- more than the cap; what else is due comes before them. A queued run's first model call is
+-- journalled with its lease.
+with recursive held as (
   select project, count(*) as leases from jobs
   where lease_owner is not null and lease_until > :now and kind <> 'ingest'
   group by project
@@ -376,38 +409,81 @@ cancelled as (
   limit :urgent
   for update skip locked
 ),
-urgent as (
-  select id from expired union select id from cancelled limit :urgent
+projects as (
+  select min(project) as project from jobs where next_call is not null and lease_owner is null
+  union all
+  select (
+    select min(jobs.project) from jobs
+    where next_call is not null and lease_owner is null and jobs.project > projects.project
+  )
+  from projects where projects.project is not null
 ),
-candidates as (
+ready as (
+  select first.id, first.project, first.due_at from projects cross join lateral (
+    select id, project, due_at from jobs
+    where jobs.project = projects.project and next_call is not null and lease_owner is null
+      and due_at <= :now and (expires_at is null or expires_at > :now)
+      and cancel_asked_at is null
+    order by due_at, id
+    limit :free + :urgent
+  ) as first
+),
+others as (
   select id, project, due_at from jobs
   where due_at <= :now and kind <> 'ingest'
-    and (lease_owner is null or lease_until <= :now)
-    and (expires_at is null or expires_at > :now)
-    and cancel_asked_at is null
-    and project not in (select project from held where leases >= :per_project)
+    and (lease_owner is null and next_call is null or lease_until <= :now)
+    and (expires_at is null or expires_at > :now) and cancel_asked_at is null
   order by due_at, id
-  limit :free
-  for update skip locked
+  limit :free + :urgent
 ),
 placed as (
-  select candidates.id,
+  select ready.id, ready.due_at, 1 as turn,
     coalesce(held.leases, 0) + row_number() over (
-      partition by candidates.project order by candidates.due_at, candidates.id
+      partition by ready.project order by ready.due_at, ready.id
     ) as place
-  from candidates left join held on held.project = candidates.project
+  from ready left join held on held.project = ready.project
+  union all
+  select others.id, others.due_at, 0 as turn,
+    coalesce(held.leases, 0) + row_number() over (
+      partition by others.project order by others.due_at, others.id
+    ) as place
+  from others left join held on held.project = others.project
+),
+ranked as (
+  select id, turn, place, due_at from placed
+  where place <= :per_project
+  order by turn, place, due_at, id
+  limit :free + :urgent
+),
+chosen as (
+  select jobs.id from ranked join jobs on jobs.id = ranked.id
+  where jobs.lease_owner is null or jobs.lease_until <= :now
+  order by ranked.turn, ranked.place, ranked.due_at, ranked.id
+  limit :free
+  for update of jobs skip locked
+),
+claimed as (
+  update jobs
+  set lease_owner = :owner,
+      lease_until = :lease_until,
+      fence = fence + 1,
+      reclaims = reclaims + case when lease_owner is not null then 1 else 0 end,
+      was_leased = lease_owner is not null
+  where id in (
+    select id from expired union select id from cancelled union select id from chosen
+  )
+  returning id, kind, project, thread_id, due_at, expires_at, lease_owner, lease_until, fence,
+    reclaims, cancel_asked_at, was_leased, next_call
+),
+journalled as (
+  insert into journal (run_id, key, attempt, fence, started_at)
+  select id, next_call, 1, fence, :now from claimed
+  where next_call is not null and not was_leased
+  on conflict (run_id, key, attempt) do nothing
 )
-update jobs
-set lease_owner = :owner,
-    lease_until = :lease_until,
-    fence = fence + 1,
-    reclaims = reclaims + case when lease_owner is not null then 1 else 0 end,
-    was_leased = lease_owner is not null
-where id in (
-  select id from urgent union all select id from placed where place <= :per_project
-)
-returning id, kind, project, thread_id, due_at, expires_at, lease_owner, lease_until, fence,
-  reclaims, cancel_asked_at, was_leased;
+select id, kind, project, thread_id, due_at, expires_at, lease_owner, lease_until, fence,
+  reclaims, cancel_asked_at, was_leased, next_call
+from claimed;
 
 -- name: claim_ingest.sqlite
 -- Lease stores whose files are to be indexed: those of the projects that hold the fewest leases
@@ -436,7 +512,7 @@ where id in (
   select id from waiting order by place, due_at, id limit :free
 )
 returning id, kind, project, thread_id, due_at, expires_at, lease_owner, lease_until, fence,
-  reclaims, cancel_asked_at, was_leased;
+  reclaims, cancel_asked_at, was_leased, next_call;
 
 -- name: claim_ingest.postgres
 -- Lease stores whose files are to be indexed: those of the projects that hold the fewest leases
@@ -470,7 +546,7 @@ set lease_owner = :owner,
     was_leased = lease_owner is not null
 where id in (select id from free)
 returning id, kind, project, thread_id, due_at, expires_at, lease_owner, lease_until, fence,
-  reclaims, cancel_asked_at, was_leased;
+  reclaims, cancel_asked_at, was_leased, next_call;
 
 -- name: renew_leases.sqlite
 -- Prolong leases that nobody took; :held is a JSON array of [id, fence].
@@ -500,9 +576,12 @@ select id from jobs where thread_id = :thread_id and kind = 'run';
 
 -- name: insert_job
 -- A new job, maybe already leased.
-insert into jobs (id, kind, project, thread_id, due_at, expires_at, lease_owner, lease_until, fence)
+insert into jobs (
+  id, kind, project, thread_id, due_at, expires_at, lease_owner, lease_until, fence, next_call
+)
 values (
-  :id, :kind, :project, :thread_id, :due_at, :expires_at, :lease_owner, :lease_until, :fence
+  :id, :kind, :project, :thread_id, :due_at, :expires_at, :lease_owner, :lease_until, :fence,
+  :next_call
 );
 
 -- name: wake_job
@@ -518,7 +597,7 @@ insert into jobs (id, kind, project, due_at, fence)
 values (:id, :kind, :project, :due_at, 0)
 on conflict (id) do update
 set kind = excluded.kind, project = excluded.project, due_at = excluded.due_at,
-    fence = jobs.fence + 1, lease_owner = null, lease_until = null, reclaims = 0;
+    fence = jobs.fence + 1, lease_owner = null, lease_until = null, reclaims = 0, next_call = null;
 
 -- name: hold_job.sqlite
 -- The job is still its holder's, and no cancel was asked unless that is fine.
@@ -535,7 +614,7 @@ for update;
 
 -- name: rest_job
 -- Give the lease back.
-update jobs set lease_owner = null, lease_until = null, due_at = :due_at
+update jobs set lease_owner = null, lease_until = null, due_at = :due_at, next_call = null
 where id = :id and fence = :fence;
 
 -- name: hand_over_job
@@ -546,7 +625,8 @@ where id = :id and lease_owner = :owner and fence = :fence;
 -- name: take_job
 -- Take the next fence of a job that nobody holds.
 update jobs
-set fence = fence + 1, lease_owner = :owner, lease_until = :lease_until, due_at = :due_at
+set fence = fence + 1, lease_owner = :owner, lease_until = :lease_until, due_at = :due_at,
+    next_call = :next_call
 where id = :id and fence = :fence and (lease_owner is null or lease_until <= :now);
 
 -- name: ask_cancel
@@ -561,6 +641,29 @@ delete from jobs where id = :id and fence = :fence;
 -- name: drop_job
 -- The work is over, whoever holds it.
 delete from jobs where id = :id returning id;
+
+
+-- Nodes.
+
+-- name: keep_node
+-- A server is alive.
+insert into nodes (id, role, version, started_at, seen_at, live_runs)
+values (:id, :role, :version, :now, :now, :live_runs)
+on conflict (id) do update set seen_at = excluded.seen_at, live_runs = excluded.live_runs;
+
+-- name: nodes
+-- The servers that were seen since a moment.
+select id, role, version, started_at, seen_at, live_runs from nodes
+where seen_at > :since
+order by started_at, id;
+
+-- name: drop_node
+-- A server ends in good order.
+delete from nodes where id = :id;
+
+-- name: forget_nodes
+-- Servers that were not seen for long.
+delete from nodes where seen_at < :before;
 
 
 -- Events and the journal.

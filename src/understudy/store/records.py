@@ -36,7 +36,8 @@ class Record(Listed, frozen=True, gc=False):
 class Job:
     """A promise to look at an object at a time, and who is at it.
 
-    `was_leased` is told by a claim: the holder before it never gave its lease back.
+    `was_leased` is told by a claim: the holder before it never gave its lease back. `next_call` is
+    the model call that a queued run begins with.
     """
 
     id: str
@@ -51,6 +52,12 @@ class Job:
     reclaims: int
     cancel_asked_at: float | None
     was_leased: bool
+    next_call: str | None = None
+
+    @property
+    def is_journalled(self) -> bool:
+        """Of a claim: whether the first model call was journalled with it."""
+        return self.next_call is not None and not self.was_leased
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +84,18 @@ class JournalRow:
     started_at: float
     ended_at: float | None
     outcome: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class NodeRow:
+    """A server that shares the record."""
+
+    id: str
+    role: str
+    version: str
+    started_at: float
+    seen_at: float
+    live_runs: int
 
 
 @dataclass(frozen=True, slots=True)

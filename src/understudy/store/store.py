@@ -19,6 +19,7 @@ from understudy.store.records import (
     JournalRow,
     KeyRow,
     Listed,
+    NodeRow,
     ReadyDocument,
     Record,
     StoreFacts,
@@ -145,11 +146,13 @@ class Store:
     async def claim(
         self, *, owner: str, now: float, lease_until: float, free: int, per_project: int
     ) -> builtins.list[Job]:
-        """Lease up to `free` due jobs, oldest first, and each at its next fence.
+        """Lease up to `free` due jobs, each at its next fence: of queued runs those of the projects
+        that hold the fewest leases first, then the oldest.
 
         Besides these, jobs that only need a moment (expired or cancelled ones) are always taken,
         a bounded number at a time. A project never gets more than `per_project` live leases for
-        due work. A job whose last lease ran out counts a reclaim and says `was_leased`.
+        due work. A job whose last lease ran out counts a reclaim and says `was_leased`; of another
+        the `next_call` is journalled as begun.
         """
         args = {
             "owner": owner,
@@ -217,6 +220,11 @@ class Store:
         args = {"before": before, "limit": limit}
         [rows] = await self._database.commit([Statement("prune_deltas", args)])
         return len(rows)
+
+    async def nodes(self, *, since: float) -> builtins.list[NodeRow]:
+        """The servers that were alive since then, the longest serving first."""
+        rows = await self._database.fetch("nodes", {"since": since})
+        return [NodeRow(*row) for row in rows]
 
     async def key(self, hash: str) -> KeyRow | None:
         """The key with this hash, unless it was revoked."""
@@ -407,8 +415,8 @@ def _record(row: Row) -> Record:
 
 
 def _job(row: Row) -> Job:
-    # SQLite has no booleans; the last column is one.
-    return Job(*(*row[:-1], bool(row[-1])))
+    # SQLite has no booleans; the last column but one is one.
+    return Job(*(*row[:-2], bool(row[-2]), row[-1]))
 
 
 def _json(value: object) -> str:

@@ -1,0 +1,17 @@
+-- Several servers on one record, and the order in which they take what waits.
+
+-- The model call that a queued run begins with, by its name in the journal: whoever takes the job
+-- makes the call without another commit before it. Null for whatever is no such run.
+alter table jobs add column next_call text;
+create index jobs_ready on jobs (project, due_at, id)
+  where next_call is not null and lease_owner is null;
+
+-- The servers that are alive, or were lately.
+create table nodes (
+  id text primary key,
+  role text not null,
+  version text not null,
+  started_at double precision not null,
+  seen_at double precision not null,
+  live_runs integer not null
+);
