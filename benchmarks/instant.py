@@ -48,12 +48,14 @@ def with_instant(app: App) -> App:
 async def _serve(folder: str) -> None:
     """As assembly.serve."""
     from understudy.api.app import Api
-    from understudy.assembly import Server, base_url, configure_logs, first_key, listen, opened_app
+    from understudy.assembly import first_key, opened_app
+    from understudy.logs import configure
     from understudy.machine import tokens
+    from understudy.server import Server, base_url, listen
     from understudy.settings import load
 
     settings = load(config=None, flags={"port": 0, "data": folder}).settings
-    configure_logs(settings.log_level)
+    configure(settings.log_level)
     async with opened_app(settings) as app:
         with listen(settings.host, settings.port) as listener:
             url = base_url(settings.host, listener.getsockname()[1])
@@ -64,7 +66,7 @@ async def _serve(folder: str) -> None:
                 tokens.load()
                 gc.freeze()
 
-            await Server(Api(with_instant(app))).run_on(listener, ready)
+            await Server(Api(with_instant(app))).run_on(listener, on_ready=ready)
 
 
 def main() -> None:

@@ -159,16 +159,22 @@ def test_a_port_in_use_is_named_and_no_key_is_lost(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "variables", "complaint"),
     [
-        (["--workers", "2"], {}, "needs PostgreSQL"),
-        (["--port", "8123"], {"UNDERSTUDY_UPSTREAM_URL": "http://localhost:8123/v1"}, "own addr"),
-        ([], {"UNDERSTUDY_DATABASE_URL": "oracle://x"}, "No database for oracle"),
-        ([], {"UNDERSTUDY_PORT": "x"}, "UNDERSTUDY_PORT must be a whole number"),
+        (["serve", "--workers", "2"], {}, "needs PostgreSQL"),
+        (["api"], {}, "understudy api needs PostgreSQL"),
+        (["worker"], {}, "understudy worker needs PostgreSQL"),
+        (
+            ["serve", "--port", "8123"],
+            {"UNDERSTUDY_UPSTREAM_URL": "http://localhost:8123/v1"},
+            "own addr",
+        ),
+        (["serve"], {"UNDERSTUDY_DATABASE_URL": "oracle://x"}, "No database for oracle"),
+        (["serve"], {"UNDERSTUDY_PORT": "x"}, "UNDERSTUDY_PORT must be a whole number"),
     ],
 )
 def test_what_cannot_work_is_refused_with_the_reason(
     tmp_path: Path, arguments: list[str], variables: dict[str, str], complaint: str
 ) -> None:
-    failed = understudy("serve", *arguments, folder=tmp_path, **variables)
+    failed = understudy(*arguments, folder=tmp_path, **variables)
     assert failed.returncode == 2
     assert complaint in failed.stderr
     assert len(failed.stderr.splitlines()) == 1
@@ -246,10 +252,10 @@ def test_a_server_starts_without_what_nobody_has_asked_for_yet(tmp_path: Path) -
 @pytest.mark.parametrize(
     ("arguments", "options"),
     [
-        (["serve"], {}),
-        (["serve", "--port", "0", "--data", "a b"], {"port": 0, "data": "a b"}),
-        (["serve", "--host", "::", "--workers", "1"], {"host": "::", "workers": 1}),
-        (["serve", "--config", "x.toml"], {"config": Path("x.toml")}),
+        (["serve"], {"role": "serve"}),
+        (["serve", "--port", "0", "--data", "a b"], {"role": "serve", "port": 0, "data": "a b"}),
+        (["api", "--host", "::", "--workers", "1"], {"role": "api", "host": "::", "workers": 1}),
+        (["worker", "--config", "x.toml"], {"role": "worker", "config": Path("x.toml")}),
         (["serve", "--help"], None),
         (["serve", "--port"], None),
         (["serve", "--port", "http"], None),
@@ -268,19 +274,19 @@ def test_only_plain_options_are_read_without_typer(
 
 def test_the_plain_options_are_those_that_the_command_declares() -> None:
     declared = list(inspect.signature(commands.serve).parameters)
-    assert (
-        declared
-        == list(inspect.signature(serving.serve).parameters)
-        == list(Options.__annotations__)
-    )
+    assert declared == list(inspect.signature(commands.api).parameters)
+    assert {*inspect.signature(commands.worker).parameters} <= {*declared}
+    known = [*declared, "role"]
+    assert known == list(inspect.signature(serving.serve).parameters)
+    assert sorted(known) == sorted(Options.__annotations__)
 
 
 def test_the_longest_banner_has_twelve_lines() -> None:
     found = [(name, f"http://127.0.0.1:{port}/v1") for name, port in (("a", 1), ("b", 2))] * 2
     said = Welcome("http://127.0.0.1:8000/v1", "sk-key", "keywords only", "off: no reason.")
-    assert len(banner(Settings(), said, found)) <= 12
+    assert len(banner(Settings(), "serve", said, found)) <= 12
     provider = Settings(upstream_url="http://user:secret@host/v1", model="local")
-    text = "\n".join(banner(provider, said, []))
+    text = "\n".join(banner(provider, "serve", said, []))
     assert "secret" not in text
     assert "local for unknown names" in text
     assert "sandbox       off: no reason." in text

@@ -29,14 +29,16 @@ FLOORS = [
     {"cli"},
     {"commands", "transfer"},
     {"serving", "demo"},
+    {"processes"},
     {"assembly"},
+    {"server"},
     {"connection"},
     {"api"},
     {"engine"},
     {"store", "blobs", "bell", "model", "sandbox", "search"},
     {"machine"},
     {"wire"},
-    {"errors", "settings", "limits", "heaps", "world"},
+    {"errors", "settings", "limits", "heaps", "world", "logs"},
 ]
 MAY_KNOW_EACH_OTHER = FLOORS[-1]
 

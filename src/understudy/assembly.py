@@ -4,41 +4,37 @@ What only some settings need is imported where they are looked at: a start pays 
 """
 
 import asyncio
-import contextlib
 import gc
 import ipaddress
-import logging
 import os
-import re
-import signal
 import socket
-import sys
-from collections.abc import AsyncIterator, Callable, Iterator, MutableMapping
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import structlog
-import uvicorn
 
 from understudy import heaps, limits
 from understudy.api.app import Api
 from understudy.api.auth import DEFAULT_PROJECT, ensure_key, new_key
+from understudy.api.worker_door import WorkerDoor
 from understudy.bell.local import LocalBell
 from understudy.blobs import Blobs, BlobsUnavailable, open_blobs
-from understudy.connection import Connection
 from understudy.engine.app import App
 from understudy.engine.index import Index
 from understudy.engine.log import Log
-from understudy.engine.worker import Worker
+from understudy.engine.worker import Role, Worker
 from understudy.model import Model, ModelError, open_model
-from understudy.sandbox import SandboxUnavailable
+from understudy.sandbox import Sandbox, SandboxUnavailable
 from understudy.sandbox.choice import open_sandbox
+from understudy.sandbox.off import Off
 from understudy.search import Embedder, EmbedderError
 from understudy.search.child import Readers
 from understudy.search.choice import Embedders, at_provider
+from understudy.server import ALL_ADDRESSES, CannotStart, Server, base_url, listen
 from understudy.settings import (
     Settings,
     SettingsError,
@@ -55,24 +51,23 @@ from understudy.world import World
 if TYPE_CHECKING:
     from understudy.search.rerank import Reranker
 
-_ALL = frozenset({"0.0.0.0", "::", ""})  # noqa: S104 (recognised, not chosen)
-_LOOPBACK = _ALL | {"localhost", "127.0.0.1", "::1"}
+_LOOPBACK = ALL_ADDRESSES | {"localhost", "127.0.0.1", "::1"}
 
 _HUB = "hub:"  # Begins the name of a local embedding model that is fetched.
-_SECRET = re.compile(r"\b((?:sk|pk|key)-|Bearer |Basic )[A-Za-z0-9_\-./+=]{6,}")
 
 
-class CannotStart(Exception):
-    """The server cannot start; the text tells the operator why."""
-
-
-def check_settings(settings: Settings) -> None:
+def check_settings(settings: Settings, role: Role = "serve") -> None:
     """Refuse what cannot work, before anything is opened."""
-    if settings.workers > 1:
+    if settings.workers > 1 and is_embedded(settings):
         raise SettingsError(
             f"--workers {settings.workers} needs PostgreSQL: a SQLite file belongs to one server "
             "process. Set UNDERSTUDY_DATABASE_URL=postgresql://... for several, or leave out "
             "--workers; one process serves many runs at once."
+        )
+    if role != "serve" and is_embedded(settings):
+        raise SettingsError(
+            f"understudy {role} needs PostgreSQL: a SQLite file belongs to one server process. Set "
+            "UNDERSTUDY_DATABASE_URL=postgresql://... or use `understudy serve`, which does both."
         )
     if settings.upstream_url is not None and _is_own_address(settings, settings.upstream_url):
         raise SettingsError(
@@ -137,11 +132,16 @@ async def _opened_database(
 
 @asynccontextmanager
 async def opened_app(
-    settings: Settings, world: World | None = None, *, beside: bool = False, apart: bool = False
+    settings: Settings,
+    world: World | None = None,
+    *,
+    beside: bool = False,
+    apart: bool = False,
+    role: Role = "serve",
 ) -> AsyncIterator[App]:
     """Everything but the door, in the order of need; closed in the reverse order. `beside` is
-    for a look next to a running server, `apart` for a server."""
-    check_settings(settings)
+    for a look next to a running server, `apart` for a server, `role` what that one does."""
+    check_settings(settings, role)
     async with AsyncExitStack() as stack:
         database = await stack.enter_async_context(_opened_database(settings, beside, apart))
         store = Store(database)
@@ -164,12 +164,14 @@ async def opened_app(
             stack.push_async_callback(reranker.close)
         readers = Readers(limits.INGESTS_AT_ONCE)
         stack.push_async_callback(readers.close)
-        sandbox = open_sandbox(settings.sandbox, sandbox_folder_of(settings))
+        sandbox = _opened_sandbox(settings, role)
         stack.push_async_callback(sandbox.close)
         bell = LocalBell()
         stack.push_async_callback(bell.close)
         log = Log(store, bell, world)
-        worker = Worker(boot_id, runs_at_once=settings.max_runs, is_alone=is_embedded(settings))
+        worker = Worker(
+            boot_id, runs_at_once=settings.max_runs, is_alone=is_embedded(settings), role=role
+        )
         yield App(
             settings=settings,
             world=world,
@@ -258,6 +260,13 @@ def _opened_blobs(settings: Settings) -> Blobs:
         raise CannotStart(f"Cannot open the folder for files: {error}") from error
 
 
+def _opened_sandbox(settings: Settings, role: Role) -> Sandbox:
+    """Where code runs, if this server runs any."""
+    if role == "api":
+        return Off("The workers run code.", "Look at a worker's health.")
+    return open_sandbox(settings.sandbox, sandbox_folder_of(settings))
+
+
 async def first_key(app: App) -> str | None:
     """Make sure that somebody can come in; a key that was made is returned once, to be shown."""
     if app.settings.api_key is not None:
@@ -276,62 +285,63 @@ def _die(reason: str) -> None:
     os._exit(70)
 
 
-def listen(host: str, port: int) -> socket.socket:
-    """The listening socket, or why there is none."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    try:
-        listener = socket.create_server((host, port), family=family, backlog=2048)
-    except OSError as error:
-        reason = os.strerror(error.errno) if error.errno else str(error)
-        raise CannotStart(
-            f"Cannot listen on {host}:{port}: {reason}. "
-            "Choose another port with --port or UNDERSTUDY_PORT."
-        ) from error
-    # Connections inherit it. asyncio sets it only where a socket names its protocol, which
-    # create_server's does not; without it each answer waits 40 ms for the client's ACK.
-    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    return listener
-
-
 @dataclass(frozen=True)
 class Welcome:
-    """What a server that is ready tells its operator: the API's base URL, the key if this is the
-    first start, and what searches and code_interpreter stand on."""
+    """What a server that is ready tells its operator: the API's base URL, unless it only works, the
+    key if this is the first start, and what searches and code_interpreter stand on."""
 
-    url: str
+    url: str | None
     key: str | None
     search: str
     sandbox: str
 
 
 async def serve(
-    settings: Settings, on_ready: Callable[[Welcome], None], on_no_sandbox: Callable[[str], None]
+    settings: Settings,
+    on_ready: Callable[[Welcome], None],
+    on_no_sandbox: Callable[[str], None],
+    *,
+    role: Role = "serve",
+    listener: socket.socket | None = None,
 ) -> None:
-    """Serve until SIGTERM or SIGINT, then drain.
+    """Serve until SIGTERM or SIGINT, then drain; on `listener`, where somebody has opened it.
 
     The key is made when nothing can prevent the start any more: it is shown once or never. The
     sandbox tests itself when the server is ready; `on_no_sandbox` is told if that fails.
     """
-    async with opened_app(settings, apart=True) as app:
-        with listen(settings.host, settings.port) as listener:
+    async with AsyncExitStack() as stack:
+        app = await stack.enter_async_context(opened_app(settings, apart=True, role=role))
+        listener = listener or _listener(settings, role)
+        shown = url = None
+        if listener is not None:
+            stack.enter_context(listener)
             url = base_url(settings.host, listener.getsockname()[1])
+        if role != "worker":
             shown = await first_key(app)
-            beside: list[asyncio.Task[None]] = []
+        beside: list[asyncio.Task[None]] = []
 
-            def ready() -> None:
-                on_ready(Welcome(url, shown, app.embedders.state, sandbox_state(app)))
-                beside.append(asyncio.create_task(_test_sandbox(app, on_no_sandbox)))
-                beside.append(asyncio.create_task(_give_memory_back()))
-                gc.freeze()  # Else each full collection looks at all modules again, for 18 ms.
-                gc.set_threshold(limits.GC_OBJECTS)
-                gc.enable()
+        def ready() -> None:
+            on_ready(Welcome(url, shown, app.embedders.state, sandbox_state(app)))
+            gc.freeze()  # Else each full collection looks at all modules again, for 18 ms.
+            gc.set_threshold(limits.GC_OBJECTS)
+            gc.enable()
+            beside.append(asyncio.create_task(_test_sandbox(app, on_no_sandbox)))
+            beside.append(asyncio.create_task(_give_memory_back()))
 
-            try:
-                await Server(Api(app)).run_on(listener, ready)
-            finally:
-                for task in beside:
-                    task.cancel()
-                await asyncio.gather(*beside, return_exceptions=True)
+        server = Server(WorkerDoor(app) if role == "worker" else Api(app))
+        try:
+            await server.run_on(*([listener] if listener else []), on_ready=ready)
+        finally:
+            for task in beside:
+                task.cancel()
+            await asyncio.gather(*beside, return_exceptions=True)
+
+
+def _listener(settings: Settings, role: Role) -> socket.socket | None:
+    """Where requests come in; a worker listens only if it is told to."""
+    if role == "worker":
+        return listen(settings.host, settings.worker_port) if settings.worker_port else None
+    return listen(settings.host, settings.port)
 
 
 async def _give_memory_back() -> None:
@@ -361,101 +371,3 @@ async def _test_sandbox(app: App, on_failure: Callable[[str], None]) -> None:
             log = structlog.get_logger("sandbox")
             log.warning("sandbox_off", cause=error.cause, remedy=error.remedy)
             on_failure(sandbox_state(app))
-
-
-def base_url(host: str, port: int) -> str:
-    """What clients are pointed at; an address that means `all` is reached as localhost."""
-    shown = "127.0.0.1" if host in _ALL else host
-    return f"http://[{shown}]:{port}/v1" if ":" in shown else f"http://{shown}:{port}/v1"
-
-
-class Server(uvicorn.Server):
-    """uvicorn around an Api; the drain begins with the shutdown, not after it."""
-
-    def __init__(self, api: Api) -> None:
-        super().__init__(
-            uvicorn.Config(
-                api,
-                http=Connection,
-                access_log=False,
-                log_config=None,
-                lifespan="on",
-                ws="none",
-                server_header=False,
-                proxy_headers=False,  # Nobody asks for the client's address.
-                timeout_graceful_shutdown=int(limits.SHUTDOWN_S),
-                timeout_keep_alive=limits.KEEP_ALIVE_IDLE_S,
-            )
-        )
-        self._api = api
-        self._on_ready: Callable[[], None] | None = None
-
-    async def run_on(
-        self, listener: socket.socket, on_ready: Callable[[], None] | None = None
-    ) -> None:
-        """Serve on this socket until told to stop."""
-        self._on_ready = on_ready
-        await self.serve(sockets=[listener])
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Start, and say so."""
-        await super().startup(sockets)
-        if self.started and self._on_ready is not None:
-            self._on_ready()
-
-    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Drain while connections close: streams end because their runs do, or are handed over."""
-        drain = asyncio.create_task(self._api.drain())
-        await super().shutdown(sockets)
-        await drain
-
-    @contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """As uvicorn's, but a signal that was obeyed is not raised again: we have to close yet."""
-        with contextlib.ExitStack() as stack:
-            for name in (signal.SIGTERM, signal.SIGINT):
-                with contextlib.suppress(ValueError):  # Not the main thread: tests.
-                    old = signal.signal(name, self.handle_exit)
-                    stack.callback(signal.signal, name, old)
-            yield
-
-
-def configure_logs(level: str) -> None:
-    """Log lines to stderr: for people on a terminal, JSON elsewhere; secrets never."""
-    timestamper = structlog.processors.TimeStamper(fmt="iso", utc=True)
-    shared: list[structlog.typing.Processor] = [
-        structlog.contextvars.merge_contextvars,
-        structlog.processors.add_log_level,
-        timestamper,
-        structlog.processors.format_exc_info,
-        _without_secrets,
-    ]
-    renderer: structlog.typing.Processor = structlog.processors.JSONRenderer()
-    if sys.stderr.isatty():
-        renderer = structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
-    number = logging.getLevelNamesMapping()[level.upper()]
-    structlog.configure(
-        processors=[*shared, renderer],
-        wrapper_class=structlog.make_filtering_bound_logger(number),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-        cache_logger_on_first_use=True,
-    )
-    # uvicorn and asyncio speak through the standard library.
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(
-        structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=shared,
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
-        )
-    )
-    logging.basicConfig(handlers=[handler], level=max(number, logging.WARNING), force=True)
-
-
-def _without_secrets(
-    _logger: object, _method: str, event: MutableMapping[str, Any]
-) -> MutableMapping[str, Any]:
-    """Mask what looks like a key, wherever it stands in a line."""
-    for name, value in event.items():
-        if isinstance(value, str):
-            event[name] = _SECRET.sub(r"\1…", value)
-    return event

@@ -1,20 +1,24 @@
-"""The entry point. `serve` starts at once; every other command line is parsed by commands.py.
+"""The entry point. `serve`, `api` and `worker` start at once; commands.py parses all else.
 
 typer and what it needs in turn take as long to import as all that a server needs, so the options
-of `serve` are read here where they are plain. What is not (an error, `--help`) typer explains.
+of these are read here where they are plain. What is not (an error, `--help`) typer explains.
 """
 
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TypedDict
+from typing import TypedDict, cast
 
 from understudy import serving
 
+ROLES: tuple[serving.Role, ...] = ("serve", "api", "worker")
+
 
 class Options(TypedDict, total=False):
-    """The options of `serve` that were given; commands.py declares and describes the same ones."""
+    """The command and its options, as far as they were given; commands.py declares and describes
+    the same ones."""
 
+    role: serving.Role
     host: str
     port: int
     data: str
@@ -36,9 +40,9 @@ def main() -> None:
 def plain_options(arguments: Sequence[str]) -> Options | None:
     """The options of `serve --name value ...`; None for whatever else was called for."""
     names, values = arguments[1::2], arguments[2::2]
-    if arguments[:1] != ["serve"] or len(names) != len(values):
+    if not arguments or arguments[0] not in ROLES or len(names) != len(values):
         return None
-    options = Options()
+    options = Options(role=cast("serving.Role", arguments[0]))
     for name, value in zip(names, values, strict=True):
         match name, value.isdecimal() and value.isascii():
             case _ if value.startswith("-"):

@@ -28,6 +28,11 @@ sandbox_app = typer.Typer(no_args_is_help=True, help="What code_interpreter runs
 app.add_typer(sandbox_app, name="sandbox")
 
 ConfigOption = Annotated[Path | None, typer.Option(help="TOML file with settings.")]
+HostOption = Annotated[str | None, typer.Option(help="Address to listen on.")]
+PortOption = Annotated[int | None, typer.Option(help="Port to listen on; 0 picks one.")]
+WorkersOption = Annotated[
+    int | None, typer.Option(help="Server processes; above 1 needs PostgreSQL.")
+]
 DataOption = Annotated[str | None, typer.Option(help="Folder that holds everything.")]
 
 
@@ -43,14 +48,32 @@ def root(
 
 @app.command()
 def serve(
-    host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
-    port: Annotated[int | None, typer.Option(help="Port to listen on; 0 picks one.")] = None,
+    host: HostOption = None,
+    port: PortOption = None,
     data: DataOption = None,
-    workers: Annotated[int | None, typer.Option(help="Server processes.")] = None,
+    workers: WorkersOption = None,
     config: ConfigOption = None,
 ) -> None:
     """Serve the API until SIGTERM or Ctrl-C."""
     serving.serve(host, port, data, workers, config)
+
+
+@app.command()
+def api(
+    host: HostOption = None,
+    port: PortOption = None,
+    data: DataOption = None,
+    workers: WorkersOption = None,
+    config: ConfigOption = None,
+) -> None:
+    """Serve the API only; workers on the same PostgreSQL drive the runs (docs/scaling.md)."""
+    serving.serve(host, port, data, workers, config, role="api")
+
+
+@app.command()
+def worker(data: DataOption = None, config: ConfigOption = None) -> None:
+    """Drive runs and index files only, for servers on the same PostgreSQL (docs/scaling.md)."""
+    serving.serve(data=data, config=config, role="worker")
 
 
 @app.command()
@@ -217,7 +240,8 @@ def revoke_key(
 
     async def run() -> None:
         from understudy import limits
-        from understudy.assembly import CannotStart, opened_store
+        from understudy.assembly import opened_store
+        from understudy.server import CannotStart
         from understudy.store import Conflict, changes
         from understudy.world import World
 

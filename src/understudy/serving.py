@@ -1,4 +1,5 @@
-"""Serving: what `understudy serve` does, and how every command loads settings, runs and fails.
+"""Serving: what `serve`, `api` and `worker` do, and how every command loads settings, runs and
+fails.
 
 It knows no command line: a server starts without the libraries that parse one (cli.py).
 """
@@ -7,16 +8,20 @@ import asyncio
 import gc
 import sys
 from collections.abc import Callable, Coroutine
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar
 
 from understudy import __version__, heaps
 
 if TYPE_CHECKING:
+    from socket import socket
+
     from understudy.assembly import Welcome
     from understudy.settings import Loaded, Settings
 
 T = TypeVar("T")
+Role: TypeAlias = Literal["serve", "api", "worker"]  # As engine/worker.py has it.
 
 
 def serve(
@@ -25,28 +30,55 @@ def serve(
     data: str | None = None,
     workers: int | None = None,
     config: Path | None = None,
+    role: Role = "serve",
 ) -> None:
-    """Serve the API until SIGTERM or Ctrl-C."""
+    """Serve the API, work on runs, or both, until SIGTERM or Ctrl-C."""
     # Modules are no garbage, and to look for it among them takes long. On again: assembly.serve.
     gc.disable()
     heaps.share()
     _load_structlog()
+    from understudy.settings import SettingsError
+
     settings = load(config, host=host, port=port, data=data, workers=workers).settings
+    if settings.workers > 1 and role != "worker":
+        from understudy import processes
+        from understudy.assembly import check_settings
+
+        try:
+            check_settings(settings, role)
+        except SettingsError as error:
+            raise failure(str(error), 2) from None
+        processes.run(settings, partial(_serve, settings, role))
+    else:
+        _serve(settings, role)
+
+
+def _serve(
+    settings: "Settings",
+    role: Role,
+    listener: "socket | None" = None,
+    *,
+    is_silent: bool = False,
+) -> None:
+    """One server, in this process, on a socket that is open or one of its own; a silent one leaves
+    it to another to tell the operator."""
 
     async def run() -> None:
-        from understudy import assembly
+        from understudy import assembly, logs
 
-        assembly.configure_logs(settings.log_level)
+        logs.configure(settings.log_level)
         found = await _find_local_servers(settings)
 
         def welcome(said: assembly.Welcome) -> None:
-            for line in banner(settings, said, found):
-                print(line, flush=True)
+            if not is_silent:
+                for line in banner(settings, role, said, found):
+                    print(line, flush=True)
 
         def no_sandbox(state: str) -> None:
-            print(f"  sandbox       {state}", flush=True)
+            if not is_silent:
+                print(f"  sandbox       {state}", flush=True)
 
-        await assembly.serve(settings, welcome, no_sandbox)
+        await assembly.serve(settings, welcome, no_sandbox, role=role, listener=listener)
 
     run_to_end(run)
 
@@ -75,7 +107,7 @@ def run_to_end(work: Callable[[], Coroutine[Any, Any, T]]) -> T:
     """Run to the end; what the operator can mend is told in one line, without a traceback."""
     import uvloop
 
-    from understudy.assembly import CannotStart
+    from understudy.server import CannotStart
     from understudy.settings import SettingsError
     from understudy.store import AlreadyRunning, Unavailable
 
@@ -106,14 +138,22 @@ _LOCAL_SERVERS = {
 }
 
 
-def banner(settings: "Settings", said: "Welcome", found: list[tuple[str, str]]) -> list[str]:
+def banner(
+    settings: "Settings", role: Role, said: "Welcome", found: list[tuple[str, str]]
+) -> list[str]:
     """What the operator needs to know, and what to paste into a client."""
     from understudy.settings import masked
 
+    if role == "worker":
+        at = f", health at {said.url.removesuffix('/v1')}/health" if said.url else ""
+        return [f"Worker ready{at}"]
     lines = [f"Understudy {__version__}", f"  API base URL  {said.url}"]
     if said.key is not None:
         lines.append(f"  API key       {said.key}  (shown only now; keep it)")
-    lines.append(f"  data          {settings.data}")
+    if settings.database_url is not None:
+        lines.append(f"  record        {masked('database_url', settings.database_url)}")
+    else:
+        lines.append(f"  data          {settings.data}")
     if settings.upstream_url is None:
         lines.append("  model         rehearsal, a scripted one: set UNDERSTUDY_UPSTREAM_URL")
     else:

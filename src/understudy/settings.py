@@ -50,6 +50,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     workers: Annotated[
         int, Meta(ge=1, description="Server processes; above 1 needs PostgreSQL.")
     ] = 1
+    worker_port: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=65535,
+            description="Port on which `understudy worker` answers `/health`; 0 for none.",
+        ),
+    ] = 0
     api_key: Annotated[
         str | None,
         Meta(description="A key that is valid from the first start; else one is made and shown."),

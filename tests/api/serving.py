@@ -14,10 +14,11 @@ import msgspec
 from tests import postgres
 from understudy.api.app import Api
 from understudy.api.auth import new_key
-from understudy.assembly import Server, base_url, first_key, listen, opened_app
+from understudy.assembly import first_key, opened_app
 from understudy.engine.app import App
 from understudy.machine.private import BlobRef, FilePrivate
 from understudy.model.rehearsal_server import running_rehearsal
+from understudy.server import Server, base_url, listen
 from understudy.settings import Settings
 from understudy.store import changes
 from understudy.store.records import Job, Record
@@ -195,7 +196,7 @@ class _Thread(threading.Thread):
                 url = base_url(self._settings.host, listener.getsockname()[1])
                 self._running = Running(url, app, asyncio.get_running_loop())
                 self._server = Server(Api(app))
-                await self._server.run_on(listener, self._is_up.set)
+                await self._server.run_on(listener, on_ready=self._is_up.set)
 
     def wait_until_up(self) -> Running:
         """The running server, or why it did not start."""
