@@ -7,7 +7,7 @@ of these are read here where they are plain. What is not (an error, `--help`) ty
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TypedDict, cast
+from typing import TypedDict
 
 from understudy import serving
 
@@ -40,9 +40,10 @@ def main() -> None:
 def plain_options(arguments: Sequence[str]) -> Options | None:
     """The options of `serve --name value ...`; None for whatever else was called for."""
     names, values = arguments[1::2], arguments[2::2]
-    if not arguments or arguments[0] not in ROLES or len(names) != len(values):
+    role = next((role for role in ROLES if arguments[:1] == [role]), None)
+    if role is None or len(names) != len(values):
         return None
-    options = Options(role=cast("serving.Role", arguments[0]))
+    options = Options(role=role)
     for name, value in zip(names, values, strict=True):
         match name, value.isdecimal() and value.isascii():
             case _ if value.startswith("-"):
