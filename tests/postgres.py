@@ -1,18 +1,17 @@
-"""PostgreSQL for tests: a schema for each place that a test would otherwise have a file at.
+"""The record of a test on PostgreSQL: a schema for each place that would otherwise have a file.
 
 With UNDERSTUDY_TEST_DATABASE=postgres the suites of engine and API run on it, too.
 """
 
-import asyncio
-import atexit
 import hashlib
 import os
-import threading
 from pathlib import Path
 
 import asyncpg
 
-SERVER = os.environ.get("UNDERSTUDY_TEST_POSTGRES", "postgresql://postgres@127.0.0.1:5432/postgres")
+from tests.fleet.clusters import server
+from tests.fleet.statements import execute
+
 IS_CHOSEN = os.environ.get("UNDERSTUDY_TEST_DATABASE") == "postgres"
 
 _made: set[str] = set()
@@ -23,16 +22,21 @@ def url_of(place: Path) -> str:
     process."""
     name = f"test_{hashlib.sha256(str(place.absolute()).encode()).hexdigest()[:24]}"
     if name not in _made:
-        if not _made:
-            atexit.register(_drop)
-        _run(f"create schema {name}")
+        execute(server(), f"create schema {name}")
         _made.add(name)
-    return f"{SERVER}?search_path={name}"
+    return f"{server()}?search_path={name}"
 
 
 def record_url(place: Path) -> str:
     """The record for a place in the database that the tests run on."""
     return url_of(place) if IS_CHOSEN else f"sqlite:///{place}"
+
+
+def drop() -> None:
+    """Drop what was made; each alone, since together they would take more locks than there are."""
+    for name in sorted(_made):
+        execute(server(), f"drop schema {name} cascade")
+    _made.clear()
 
 
 async def copied(place: Path, to: Path) -> None:
@@ -56,23 +60,3 @@ async def copied(place: Path, to: Path) -> None:
             )
     finally:
         await connection.close()
-
-
-def _drop() -> None:
-    for name in sorted(_made):  # Each alone: together they would take more locks than there are.
-        _run(f"drop schema {name} cascade")
-
-
-def _run(sql: str) -> None:
-    """Perform a statement, beside whatever loop there is."""
-
-    async def run() -> None:
-        connection = await asyncpg.connect(SERVER)
-        try:
-            await connection.execute(sql)
-        finally:
-            await connection.close()
-
-    thread = threading.Thread(target=asyncio.run, args=(run(),))
-    thread.start()
-    thread.join()

@@ -174,6 +174,7 @@ MIGRATION_S = 3_600.0  # Of one migration, and of the wait for another server's.
 DATABASE_RETRY_S = 0.1  # Between attempts of a commit whose connection broke, twice as long each
 DATABASE_RETRY_MOST_S = 1.0  # time and never longer than this.
 OUTCOME_S = 12.0  # How long what became of such a commit is looked for: less than a lease.
+DELTAS_UNSURE_S = 3.0  # PostgreSQL writes what it need not at once within 0.6 s by default.
 DEADLOCKS = 5  # Attempts of a commit that PostgreSQL gave up for another's sake.
 CLOCK_S = 5.0  # Between looks at the record's clock: a good clock drifts 0.5 ms in 10 s.
 CLAIM_URGENT = 100  # Expired or cancelled jobs taken per claim, whatever the free slots.

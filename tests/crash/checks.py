@@ -4,7 +4,7 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import apsw
 import httpx2
@@ -15,7 +15,10 @@ from openai.types.beta import AssistantStreamEvent
 
 from tests.crash.client import Client, Event, Refused
 from tests.crash.lives import TERMINAL, Life
+from tests.fleet.statements import fetch
 from understudy.engine.frames import name_of, split
+
+Record: TypeAlias = Path | str  # A SQLite file, or the URL of a PostgreSQL database.
 
 _RUN_END = re.compile(rf"thread\.run\.({'|'.join(TERMINAL)})$")
 _PART_END = re.compile(
@@ -187,46 +190,53 @@ def check_order(events: Iterable[Event]) -> None:
     assert run in TERMINAL, run
 
 
-def check_calls(calls: Sequence[dict[str, Any]], record: Path) -> None:
+def check_calls(calls: Sequence[dict[str, Any]], record: Record) -> None:
     """Every call that the provider saw was journalled, and no two share a line."""
     ids = [call["call_id"] for call in calls]
     twice = [id for id, count in Counter(ids).items() if count > 1]
     assert twice == [], f"calls without a journal line of their own: {twice}"
-    with reading(record) as connection:
-        lines = {
-            f"{run_id}:{key}:{attempt}"
-            for run_id, key, attempt in connection.execute(
-                "select run_id, key, attempt from journal"
-            )
-        }
+    lines = {
+        f"{run_id}:{key}:{attempt}"
+        for run_id, key, attempt in rows(record, "select run_id, key, attempt from journal")
+    }
     missing = [id for id in ids if id not in lines]
     assert missing == [], f"calls that no journal line tells of: {missing}"
 
 
-def check_record(record: Path) -> Counter[int]:
+def check_record(record: Record) -> Counter[int]:
     """The log of every run in a stopped server's record: places without a gap, one terminal
     event, no job left. How many runs ended in each fence."""
     fences: Counter[int] = Counter()
-    with reading(record) as connection:
-        assert list(connection.execute("select * from jobs")) == []
-        places: dict[str, list[tuple[int, int]]] = defaultdict(list)
-        ends: Counter[str] = Counter()
-        for run_id, fence, first, last, frames in connection.execute(
-            "select run_id, fence, seq_from, seq_to, frames from events "
-            "order by run_id, fence, seq_from"
-        ):
-            names = [name_of(frame) for frame in split(bytes(frames))]
-            assert len(names) == last - first + 1, (run_id, fence, first, last)
-            places[run_id] += [(fence, seq) for seq in range(first, last + 1)]
-            ends[run_id] += sum(1 for name in names if _RUN_END.match(name))
-        runs = connection.execute("select id, body from objects where kind = 'run'")
-        for id, body in runs:
-            status = msgspec.json.decode(body)["status"]
-            assert status in TERMINAL, (id, status)
-            assert ends[id] == 1, f"{id} has {ends[id]} terminal events"
-            check_places(places[id])
-            fences[places[id][-1][0]] += 1
+    assert rows(record, "select id, kind from jobs where kind = 'run'") == []
+    places: dict[str, list[tuple[int, int]]] = defaultdict(list)
+    ends: Counter[str] = Counter()
+    for run_id, fence, first, last, frames in rows(
+        record,
+        "select run_id, fence, seq_from, seq_to, frames from events "
+        "order by run_id, fence, seq_from",
+    ):
+        names = [name_of(frame) for frame in split(bytes(frames))]
+        assert len(names) == last - first + 1, (run_id, fence, first, last)
+        places[run_id] += [(fence, seq) for seq in range(first, last + 1)]
+        ends[run_id] += sum(1 for name in names if _RUN_END.match(name))
+    for id, body in rows(record, "select id, body from objects where kind = 'run'"):
+        status = msgspec.json.decode(body)["status"]
+        assert status in TERMINAL, (id, status)
+        assert ends[id] == 1, f"{id} has {ends[id]} terminal events"
+        check_places(places[id])
+        fences[places[id][-1][0]] += 1
     return fences
+
+
+def rows(record: Record, sql: str) -> list[tuple[Any, ...]]:
+    """What a record answers: of a file, or of a PostgreSQL database."""
+    if isinstance(record, str):
+        return fetch(record, sql)
+    connection = reading(record)
+    try:
+        return list(connection.execute(sql))
+    finally:
+        connection.close()
 
 
 def reading(record: Path) -> "apsw.Connection":

@@ -53,8 +53,12 @@ class Event:
 class Client:
     """Talks to whichever server is up."""
 
-    def __init__(self) -> None:
+    def __init__(
+        self, *, patience_s: float = _PATIENCE_S, away: frozenset[int] = frozenset()
+    ) -> None:
         self.repeats = 0
+        self._patience_s = patience_s
+        self._away = away  # Statuses that say: ask again, somebody else may be there.
         self._up = asyncio.Event()
         self._http: httpx2.AsyncClient | None = None
         self._keys = 0
@@ -95,7 +99,7 @@ class Client:
         return await self._ask("GET", path, None, {})
 
     async def _ask(self, method: str, path: str, body: object, headers: dict[str, str]) -> Any:
-        give_up_at = time.monotonic() + _PATIENCE_S
+        give_up_at = time.monotonic() + self._patience_s
         while time.monotonic() < give_up_at:
             http = await self._server()
             try:
@@ -104,10 +108,14 @@ class Client:
                 self.repeats += 1
                 await asyncio.sleep(0.01)
                 continue
+            if answer.status_code in self._away:
+                self.repeats += 1
+                await asyncio.sleep(0.1)
+                continue
             if answer.status_code != 200:
                 raise Refused(answer.status_code, answer.text)
             return answer.json()
-        raise AssertionError(f"{method} {path} was not answered in {_PATIENCE_S} s")
+        raise AssertionError(f"{method} {path} was not answered in {self._patience_s} s")
 
     async def stream(
         self, method: str, path: str, body: dict[str, Any] | None, key: str | None
@@ -119,15 +127,20 @@ class Client:
         http = await self._server()
         try:
             async with http.stream(method, path, json=body, headers=headers) as answer:
+                if answer.status_code in self._away:
+                    raise Cut
                 if answer.status_code != 200:
                     raise Refused(answer.status_code, (await answer.aread()).decode())
                 async for event in _events(answer):
+                    if event.name == "error" and self._away:
+                        raise Cut  # The node ends, or has lost the record.
+                    assert event.name != "error", event.data
                     yield event
         except (httpx2.TransportError, httpx2.StreamError, RuntimeError) as error:
             raise Cut from error
 
     async def _server(self) -> httpx2.AsyncClient:
-        async with asyncio.timeout(_PATIENCE_S):
+        async with asyncio.timeout(self._patience_s):
             while self._http is None or not self._up.is_set():
                 await self._up.wait()
         return self._http
@@ -143,7 +156,6 @@ async def _events(answer: httpx2.Response) -> AsyncIterator[Event]:
                 continue
             if event.name == "done":
                 return
-            assert event.name != "error", event.data
             yield event
     raise AssertionError("the stream ended without `done`")
 

@@ -124,6 +124,16 @@ class Provider:
         self.url = process.url
         self._root = process.url.removesuffix("/v1")
         self._http = httpx2.Client(timeout=10)
+        self._heard = 0
+
+    def fresh_calls(self) -> list[dict[str, Any]]:
+        """The model calls that came since this was asked last; it forgets all but the newest."""
+        answer = self._http.get(f"{self._root}/rehearsal/calls").raise_for_status().json()
+        fresh = answer["total"] - self._heard
+        assert fresh <= len(answer["data"]), "the list of calls overflowed"
+        self._heard = answer["total"]
+        new = answer["data"][len(answer["data"]) - fresh :]
+        return [call for call in new if call["path"] == "/v1/chat/completions"]
 
     def calls(self) -> list[dict[str, Any]]:
         """The model calls that came since the last `forget`, oldest first."""

@@ -27,6 +27,7 @@ READY = {
     "api": URL,
     "worker": re.compile(r"^Worker ready"),
 }
+_STARTED = re.compile(r'"node": "(boot_\w+)"')
 _LOG_CHARS = 3_000
 
 
@@ -99,6 +100,11 @@ class Node:
         """What it said on its standard error, in all its lives."""
         path = self.folder / f"{self.command}.log"
         return path.read_text(errors="replace") if path.exists() else ""
+
+    @property
+    def id(self) -> str:
+        """What the record knows its present life as."""
+        return str(_STARTED.findall(self.log)[-1])
 
     def kill(self) -> None:
         """kill -9 of all that it is, without a word to anybody; also of a paused one."""

@@ -113,6 +113,7 @@ class Worker:
                 "janitor": self._janitor_loop,
             }
         if not self._is_alone:
+            _log.info("node started", node=self._boot_id, role=self._role)
             loops |= {"presence": self._presence_loop, "cancels": self._cancel_loop}
         self._loops = [
             asyncio.create_task(self._kept_up(name, loop), name=name)

@@ -7,6 +7,7 @@ server's. PostgreSQL groups commits itself, by their concurrency.
 """
 
 import asyncio
+from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
@@ -59,13 +60,18 @@ class PostgresDatabase:
     def __init__(self, url: str, connections: int = limits.CONNECTIONS) -> None:
         self._url = url
         node = random_id("boot")
-        texts = Texts(load_queries("postgres"))
-        self._free = [Line(f"{node}:{number}", url, texts) for number in range(connections)]
+        self._texts = Texts(load_queries("postgres"))
+        self._free = [
+            Line(f"{node}:{number}", url, self._texts, self._save_again)
+            for number in range(connections)
+        ]
         self._lines = tuple(self._free)
         self._turns = asyncio.Semaphore(connections)
         self._waiting = 0
         self._commits: set[asyncio.Task[list[list[Row]]]] = set()
         self._clock = ServerClock()
+        self._saved: deque[tuple[float, Statement]] = deque()  # Of deltas, lately.
+        self._saving_again = asyncio.Lock()
         self._looks: asyncio.Task[None] | None = None
         self._is_closed = False
 
@@ -98,9 +104,29 @@ class PostgresDatabase:
 
     async def _commit(self, statements: Sequence[Statement], is_closed: bool) -> list[list[Row]]:
         async with self._line(is_accepted=not is_closed) as line:
-            if len(statements) == 1 and statements[0].query in _REPEATABLE:
-                return [await line.fetch(statements[0].query, args_of(statements[0]))]
-            return await line.commit(statements)
+            first = statements[0] if len(statements) == 1 else None
+            if first is None or first.query not in _REPEATABLE:
+                return await line.commit(statements)
+            rows = await line.fetch(first.query, args_of(first))
+            if first.query == "save_deltas":
+                self._note_saved(first)
+            return [rows]
+
+    # Deltas are committed without a wait for the disk, so a server that crashes may forget those of
+    # the last moment, and a log that went on would have a gap. Whatever connects first saves them
+    # again, the same rows, before anything else is written.
+
+    def _note_saved(self, statement: Statement) -> None:
+        now = asyncio.get_running_loop().time()
+        self._saved.append((now, statement))
+        while self._saved[0][0] < now - limits.DELTAS_UNSURE_S:
+            self._saved.popleft()
+
+    async def _save_again(self, connection: "asyncpg.Connection[Any]") -> None:
+        async with self._saving_again:
+            text = self._texts.alone["save_deltas"]
+            for _, statement in list(self._saved):
+                await connection.execute(text.sql, *text.values(args_of(statement)))
 
     @asynccontextmanager
     async def _line(self, *, is_accepted: bool = False) -> AsyncIterator[Line]:

@@ -7,9 +7,9 @@ SCALE 4.)
 """
 
 import asyncio
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
-from typing import TypeVar
+from typing import TypeAlias, TypeVar
 
 import asyncpg
 from asyncpg import exceptions
@@ -49,6 +49,10 @@ _REFUSED = "UD001"  # `apply` raises it for a guard.
 _UNIQUE = {"jobs_thread": "thread_lock", "idempotency_pkey": "idempotency"}
 
 
+# Hears of each connection before it is used.
+Joined: TypeAlias = Callable[["asyncpg.Connection[asyncpg.Record]"], Awaitable[None]]
+
+
 class Texts:
     """All statements, with what a server told about their parameters."""
 
@@ -70,10 +74,11 @@ class Texts:
 class Line:
     """A connection and its commits. `name` is its own among all servers' lines."""
 
-    def __init__(self, name: str, url: str, texts: Texts) -> None:
+    def __init__(self, name: str, url: str, texts: Texts, joined: Joined) -> None:
         self._name = name
         self._url = url
         self._texts = texts
+        self._joined = joined
         self._connection: asyncpg.Connection[asyncpg.Record] | None = None
         self._number = 0
 
@@ -188,6 +193,7 @@ class Line:
             connection = await connect(self._url)
             try:
                 await connection.execute(_INTRODUCE, self._name)
+                await self._joined(connection)
             except BaseException:
                 connection.terminate()
                 raise
