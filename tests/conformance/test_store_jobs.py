@@ -5,6 +5,7 @@ import asyncio
 import pytest
 
 from tests.conformance.shapes import OTHER, PROJECT, job, message, thread
+from understudy import limits
 from understudy.store import Conflict, changes
 from understudy.store.records import Job
 from understudy.store.store import Store
@@ -373,5 +374,39 @@ async def test_nodes_are_seen_until_they_end_or_are_silent_for_long(store: Store
     assert (a.id, a.started_at, a.seen_at, a.live_runs) == ("boot_a", 10.0, 30.0, 30)
     assert b.id == "boot_b"
     assert [node.id for node in await store.nodes(since=25.0)] == ["boot_a"]
-    await store.commit(changes.drop_node("boot_a"), changes.forget_nodes(before=25.0))
+    await store.commit(changes.drop_node("boot_a"), changes.forget_nodes(before=25.0, now=30.0))
     assert await store.nodes(since=0.0) == []
+
+
+async def test_a_run_waits_a_moment_for_the_server_that_has_its_code(store: Store) -> None:
+    """Of three threads one has its code on this server, one on another, one on a dead one."""
+    here, there, dead = "boot_a", "boot_b", "boot_c"
+    for node, seen_at in ((here, 100.0), (there, 100.0), (dead, 100.0 - limits.NODE_ALIVE_S)):
+        kept = changes.keep_node(node, role="worker", version="1", live_runs=0, now=seen_at)
+        await store.commit(kept, changes.keep_pin(f"thread_{node}", node=node, until=500.0))
+        await store.commit(
+            job(f"run_{node}", thread_id=f"thread_{node}", due_at=100.0, next_call="llm:1")
+        )
+    assert await store.pin("thread_boot_b", now=100.0) == there
+    assert ids(await claim(store, owner=here)) == ["run_boot_a", "run_boot_c"]
+    assert await claim(store, owner=here) == []
+    late = 100.0 + limits.PIN_WAIT_S
+    [taken] = await claim(store, owner=here, now=late)
+    assert taken.id == "run_boot_b"
+
+
+async def test_a_session_that_is_over_keeps_nobody_waiting(store: Store) -> None:
+    kept = changes.keep_node("boot_b", role="worker", version="1", live_runs=0, now=100.0)
+    pins = [changes.keep_pin("thread_1", node=node, until=99.0) for node in ("boot_c", "boot_b")]
+    await store.commit(kept, *pins)
+    await store.commit(job("run_1", thread_id="thread_1", next_call="llm:1"))
+    assert await store.pin("thread_1", now=100.0) is None
+    assert ids(await claim(store)) == ["run_1"]
+
+
+async def test_a_server_that_ends_leaves_no_pins(store: Store) -> None:
+    await store.commit(changes.keep_pin("thread_1", node="boot_a", until=500.0))
+    await store.commit(changes.keep_pin("thread_2", node="boot_b", until=500.0))
+    await store.commit(changes.drop_node("boot_a"))
+    assert await store.pin("thread_1", now=100.0) is None
+    assert await store.pin("thread_2", now=100.0) == "boot_b"

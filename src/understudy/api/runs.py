@@ -10,7 +10,7 @@ from understudy import limits
 from understudy.api import messages, objects, polls, recent, stores, threads, tool_resources
 from understudy.api.operation import Call, operation
 from understudy.api.stream import Stream, run_stream
-from understudy.engine import record, stop
+from understudy.engine import pins, record, stop
 from understudy.engine.launch import Launch, launch_again, launch_new
 from understudy.errors import ApiError
 from understudy.machine.begin import begin
@@ -55,7 +55,8 @@ async def create_run(
     now = call.app.world.now()
     made = messages.new_messages(call, thread_id, bodies, at=now)
     more += [*unchanged, *(messages.insert(call, one, at=now) for one in made)]
-    launch = launch_new(call.app, call.project, move, more=more)
+    may_begin = not await pins.is_elsewhere(call.app, move.state.run)
+    launch = launch_new(call.app, call.project, move, more=more, may_begin=may_begin)
     return await _launch(call, launch, streams=body.stream is True)
 
 
@@ -212,7 +213,9 @@ async def submit_tool_outputs(
     if job.cancel_asked_at is not None:
         raise ApiError.outputs_not_accepted("cancelling")
     happening = OutputsSubmitted(now=now, outputs=outputs)
-    launch = launch_again(call.app, job, apply(state, happening), versions)
+    may_begin = not await pins.is_elsewhere(call.app, state.run)
+    move = apply(state, happening)
+    launch = launch_again(call.app, job, move, versions, may_begin=may_begin)
     return await _launch(call, launch, streams=body.stream is True)
 
 

@@ -9,7 +9,7 @@ the session stops the code, and nothing of the call is committed.
 from typing import TYPE_CHECKING
 
 from understudy import limits
-from understudy.engine import code_logs, code_outputs, sandbox_files
+from understudy.engine import code_logs, code_outputs, pins, sandbox_files
 from understudy.engine.answer import Answer, ToolOff
 from understudy.engine.code_logs import Logs
 from understudy.engine.code_outputs import Outputs
@@ -58,8 +58,10 @@ async def _session(driver: "Driver") -> Session:
     """The thread's session. A thread that was just deleted gets no new one."""
     if driver.lease.reason is not None:
         raise Interrupted(driver.lease.reason)
+    thread_id = driver.state.run.thread_id
+    await pins.take(driver.app, thread_id)
     try:
-        return await driver.app.sandbox.session(driver.state.run.thread_id)
+        return await driver.app.sandbox.session(thread_id)
     except SandboxUnavailable as off:
         raise ToolOff(
             f"code_interpreter is not available on this server: {off.cause} {off.remedy}"

@@ -178,13 +178,15 @@ def launch_new(
     more: Sequence[Statement],
     before: Sequence[Event] = (),
     messages: Sequence[Stored] | None = None,
+    may_begin: bool = True,
 ) -> Launch:
     """A run that is created; `before` are events that precede its own (thread.created), `messages`
-    those of a thread that is made with it, the oldest first."""
+    those of a thread that is made with it, the oldest first. Where another server should have it,
+    it may not begin here, slot or not."""
     run = move.state.run
     now = app.world.now()
     first = _first(app, move)
-    begun = _begun(app, project, move, first)
+    begun = _begun(app, project, move, first) if may_begin else None
     job = Job(
         id=run.id,
         kind="run",
@@ -214,12 +216,14 @@ def launch_new(
     )
 
 
-def launch_again(app: App, job: Job, move: Move, versions: record.Versions) -> Launch:
+def launch_again(
+    app: App, job: Job, move: Move, versions: record.Versions, *, may_begin: bool = True
+) -> Launch:
     """A run that waited for its client and goes on; `job` is as read, without a live lease."""
     run = move.state.run
     now = app.world.now()
     first = _first(app, move)
-    begun = _begun(app, job.project, move, first)
+    begun = _begun(app, job.project, move, first) if may_begin else None
     taken = replace(
         job,
         due_at=now,

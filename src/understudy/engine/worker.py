@@ -89,6 +89,11 @@ class Worker:
         return self._app
 
     @property
+    def is_alone(self) -> bool:
+        """Whether no other server shares the record."""
+        return self._is_alone
+
+    @property
     def is_draining(self) -> bool:
         """Whether this process is about to stop."""
         return self._is_draining
@@ -356,7 +361,7 @@ class Worker:
                 )
                 if not self._is_alone:
                     before = now - limits.NODE_KEPT_S
-                    await self.app.store.commit(changes.forget_nodes(before=before))
+                    await self.app.store.commit(changes.forget_nodes(before=before, now=now))
             except Unavailable as away:
                 _log.warning("janitor waits for the store", retry_after_s=away.retry_after_s)
             await asyncio.sleep(limits.JANITOR_S)

@@ -212,14 +212,19 @@ def keep_node(id: str, *, role: str, version: str, live_runs: int, now: float) -
     return Statement("keep_node", args)
 
 
-def drop_node(id: str) -> Statement:
-    """This server ends."""
-    return Statement("drop_node", {"id": id})
+def drop_node(id: str) -> tuple[Statement, ...]:
+    """This server ends, and the sessions of code with it."""
+    return Statement("drop_node", {"id": id}), Statement("drop_pins", {"id": id})
 
 
-def forget_nodes(*, before: float) -> Statement:
-    """Servers that were not seen since then are forgotten."""
-    return Statement("forget_nodes", {"before": before})
+def forget_nodes(*, before: float, now: float) -> tuple[Statement, ...]:
+    """Servers that were not seen since `before` are forgotten, and sessions that are over."""
+    return Statement("forget_nodes", {"before": before}), Statement("forget_pins", {"before": now})
+
+
+def keep_pin(thread_id: str, *, node: str, until: float) -> Statement:
+    """The session of a thread's code is on this server."""
+    return Statement("keep_pin", {"thread_id": thread_id, "node": node, "until": until})
 
 
 # Events and the journal of outside calls.

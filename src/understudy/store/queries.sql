@@ -303,8 +303,8 @@ where kind = 'ingest' and (lease_owner is null or lease_until <= :now);
 -- name: claim_jobs.sqlite
 -- Lease what is due. Jobs that only need a moment (expired or cancelled) are always taken. Of
 -- queued runs each project has its turn: who holds the fewest leases comes first, and nobody gets
--- more than the cap; what else is due comes before them. A queued run's first model call is
--- journalled with its lease.
+-- more than the cap; what else is due comes before them. A run whose thread has its code elsewhere
+-- is left to that server for a moment. A queued run's first model call is journalled with its lease.
 with recursive held as (
   select project, count(*) as leases from jobs
   where lease_owner is not null and lease_until > :now and kind <> 'ingest'
@@ -337,6 +337,11 @@ ready as (
     where first.project = projects.project and next_call is not null and lease_owner is null
       and due_at <= :now and (expires_at is null or expires_at > :now)
       and cancel_asked_at is null
+      and (due_at <= :waited_since or not exists (
+        select 1 from pins join nodes on nodes.id = pins.node
+        where pins.thread_id = first.thread_id and pins.node <> :owner and pins.until > :now
+          and nodes.seen_at > :alive_since
+      ))
     order by due_at, id
     limit :free
   )
@@ -388,8 +393,8 @@ on conflict (run_id, key, attempt) do nothing;
 -- name: claim_jobs.postgres
 -- Lease what is due. Jobs that only need a moment (expired or cancelled) are always taken. Of
 -- queued runs each project has its turn: who holds the fewest leases comes first, and nobody gets
--- more than the cap; what else is due comes before them. A queued run's first model call is
--- journalled with its lease.
+-- more than the cap; what else is due comes before them. A run whose thread has its code elsewhere
+-- is left to that server for a moment. A queued run's first model call is journalled with its lease.
 with recursive held as (
   select project, count(*) as leases from jobs
   where lease_owner is not null and lease_until > :now and kind <> 'ingest'
@@ -424,6 +429,11 @@ ready as (
     where jobs.project = projects.project and next_call is not null and lease_owner is null
       and due_at <= :now and (expires_at is null or expires_at > :now)
       and cancel_asked_at is null
+      and (due_at <= :waited_since or not exists (
+        select 1 from pins join nodes on nodes.id = pins.node
+        where pins.thread_id = jobs.thread_id and pins.node <> :owner and pins.until > :now
+          and nodes.seen_at > :alive_since
+      ))
     order by due_at, id
     limit :free + :urgent
   ) as first
@@ -660,6 +670,23 @@ order by started_at, id;
 -- name: drop_node
 -- A server ends in good order.
 delete from nodes where id = :id;
+
+-- name: pin
+-- Where the session of a thread's code is.
+select node from pins where thread_id = :thread_id and until > :now;
+
+-- name: keep_pin
+-- The session of a thread's code is here now, wherever it was.
+insert into pins (thread_id, node, until) values (:thread_id, :node, :until)
+on conflict (thread_id) do update set node = excluded.node, until = excluded.until;
+
+-- name: drop_pins
+-- A server ends, and its sessions with it.
+delete from pins where node = :id;
+
+-- name: forget_pins
+-- Sessions that are gone by now.
+delete from pins where until < :before;
 
 -- name: forget_nodes
 -- Servers that were not seen for long.

@@ -151,7 +151,8 @@ class Store:
 
         Besides these, jobs that only need a moment (expired or cancelled ones) are always taken,
         a bounded number at a time. A project never gets more than `per_project` live leases for
-        due work. A job whose last lease ran out counts a reclaim and says `was_leased`; of another
+        due work; a run whose thread has its code on another living server waits a moment for that
+        one. A job whose last lease ran out counts a reclaim and says `was_leased`; of another
         the `next_call` is journalled as begun.
         """
         args = {
@@ -161,6 +162,8 @@ class Store:
             "free": max(0, free),
             "per_project": per_project,
             "urgent": limits.CLAIM_URGENT,
+            "waited_since": now - limits.PIN_WAIT_S,
+            "alive_since": now - limits.NODE_ALIVE_S,
         }
         [rows] = await self._database.commit([Statement("claim_jobs", args)])
         return sorted((_job(row) for row in rows), key=lambda job: (job.due_at, job.id))
@@ -225,6 +228,11 @@ class Store:
         """The servers that were alive since then, the longest serving first."""
         rows = await self._database.fetch("nodes", {"since": since})
         return [NodeRow(*row) for row in rows]
+
+    async def pin(self, thread_id: str, now: float) -> str | None:
+        """The server that has the session of this thread's code."""
+        rows = await self._database.fetch("pin", {"thread_id": thread_id, "now": now})
+        return str(rows[0][0]) if rows else None
 
     async def key(self, hash: str) -> KeyRow | None:
         """The key with this hash, unless it was revoked."""

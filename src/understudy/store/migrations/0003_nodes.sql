@@ -15,3 +15,12 @@ create table nodes (
   seen_at double precision not null,
   live_runs integer not null
 );
+
+-- Where the session of a thread's code is: runs of the thread wait a moment for that server.
+create table pins (
+  thread_id text primary key,
+  node text not null,
+  until double precision not null
+);
+create index pins_node on pins (node);
+create index pins_until on pins (until);
