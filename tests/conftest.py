@@ -1,8 +1,28 @@
-"""What all tests share: the marker that ties a test to an assertion of the specification."""
+"""What all tests share: an S3 server, and the marker that ties a test to an assertion of the
+specification.
+"""
+
+from collections.abc import Iterator
 
 import sys
 
 import pytest
+
+from tests.s3_server import S3Server, running_s3
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[S3Server]:
+    """One S3 server for all tests."""
+    with running_s3() as server:
+        yield server
+
+
+@pytest.fixture
+def s3(s3_server: S3Server) -> Iterator[S3Server]:
+    """The S3 server; a test asks it for a place of its own, and may break it."""
+    yield s3_server
+    s3_server.mend()
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -31,6 +31,8 @@ _AWS = (
     "AWS_REGION",
     "AWS_DEFAULT_REGION",
     "AWS_ENDPOINT_URL",
+    "AWS_CONDITIONAL_PUT",
+    "AWS_COPY_IF_NOT_EXISTS",
 )
 _ROOTS_SANDBOX = Path("/var/lib/understudy/sandbox")
 _TOKEN = re.compile(r"([?&]token=)[^&#]+", re.IGNORECASE)
@@ -240,7 +242,8 @@ def sandbox_folder_of(settings: Settings) -> Path:
 
 
 def object_store_options(environ: Mapping[str, str] | None = None) -> dict[str, str]:
-    """The variables that S3 clients share, for a `blobs_url` of s3://; empty ones are absent."""
+    """The variables of S3 that count for a `blobs_url` of s3://; empty ones are absent. (Others the
+    library reads by itself.)"""
     environ = os.environ if environ is None else environ
     given = {name.lower(): environ.get(name, "").strip() for name in _AWS}
     return {name: value for name, value in given.items() if value}

@@ -2,25 +2,64 @@
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 
+from tests.s3_server import S3Server
 from understudy import limits
-from understudy.blobs import Blobs, BlobsUnavailable, NoBlob, open_blobs
+from understudy.blobs import BlobExists, Blobs, BlobsUnavailable, NoBlob, open_blobs
 
-# Name → URL of an empty place; another object store is done when its line passes.
-PLACES: dict[str, Callable[[Path], str]] = {
-    "file": lambda folder: f"file://{folder}/a%20folder/blobs",
-    "memory": lambda folder: "memory:",
-}
+
+@dataclass
+class Place:
+    """An empty place for blobs; `left` tells the names of all that is stored there."""
+
+    url: str
+    options: Mapping[str, str]
+    left: Callable[[], list[str]]
+
+
+def in_folder(request: pytest.FixtureRequest) -> Place:
+    """A folder with a space in its name."""
+    folder: Path = request.getfixturevalue("tmp_path")
+    return Place(f"file://{folder}/a%20folder/blobs", {}, lambda: files_below(folder))
+
+
+def in_memory(request: pytest.FixtureRequest) -> Place:
+    """Memory, into which nobody can look."""
+    return Place("memory:", {}, list)
+
+
+def on_s3(request: pytest.FixtureRequest) -> Place:
+    """A bucket of its own; what is left are objects, and uploads that nobody ended."""
+    s3: S3Server = request.getfixturevalue("s3")
+    url = s3.place()
+    return Place(url, s3.options, lambda: s3.keys(url) + s3.uploads(url))
+
+
+def on_plain_s3(request: pytest.FixtureRequest) -> Place:
+    """The same for a server that knows no conditions."""
+    place = on_s3(request)
+    return replace(place, options={**place.options, "aws_conditional_put": "disabled"})
+
+
+# Another object store is done when its line passes.
+PLACES = {"file": in_folder, "memory": in_memory, "s3": on_s3, "plain s3": on_plain_s3}
 
 
 @pytest.fixture(params=PLACES)
-def blobs(request: pytest.FixtureRequest, tmp_path: Path) -> Blobs:
-    """Blobs of each kind."""
-    return open_blobs(PLACES[request.param](tmp_path))
+def place(request: pytest.FixtureRequest) -> Place:
+    """A place of each kind."""
+    return PLACES[request.param](request)
+
+
+@pytest.fixture
+def blobs(place: Place) -> Blobs:
+    """The blobs there."""
+    return open_blobs(place.url, place.options)
 
 
 def files_below(folder: Path) -> list[str]:
@@ -83,7 +122,7 @@ async def test_deleting_twice_is_fine(blobs: Blobs) -> None:
 
 
 async def test_an_error_of_the_source_comes_through_and_leaves_nothing(
-    blobs: Blobs, tmp_path: Path
+    blobs: Blobs, place: Place
 ) -> None:
     class Cut(Exception):
         """The source's own."""
@@ -97,11 +136,10 @@ async def test_an_error_of_the_source_comes_through_and_leaves_nothing(
         await blobs.put("blob_1", broken())
     with pytest.raises(NoBlob):
         await read(blobs, "blob_1")
-    await blobs.delete("blob_1")
-    assert files_below(tmp_path) == []
+    assert place.left() == []
 
 
-async def test_a_cancelled_put_leaves_nothing(blobs: Blobs, tmp_path: Path) -> None:
+async def test_a_cancelled_put_leaves_nothing(blobs: Blobs, place: Place) -> None:
     has_begun = asyncio.Event()
     is_closed = asyncio.Event()
 
@@ -122,8 +160,41 @@ async def test_a_cancelled_put_leaves_nothing(blobs: Blobs, tmp_path: Path) -> N
     assert is_closed.is_set()  # The source is not read on behind the caller's back.
     with pytest.raises(NoBlob):
         await read(blobs, "blob_1")
+    assert place.left() == []
+
+
+@pytest.mark.parametrize("size", [0, 10, 12_000_000])
+@pytest.mark.parametrize("first_size", [0, 10, 12_000_000])
+async def test_a_key_is_put_once(blobs: Blobs, place: Place, first_size: int, size: int) -> None:
+    first = os.urandom(first_size)
+    await blobs.put("blob_1", pieces(first))
+    before = place.left()
+    with pytest.raises(BlobExists):
+        await blobs.put("blob_1", pieces(os.urandom(size)))
+    assert await read(blobs, "blob_1") == first
+    assert place.left() == before
+    assert isinstance(BlobExists("blob_1"), BlobsUnavailable)  # Who cannot know it asks again.
+
+
+@pytest.mark.parametrize("sizes", [(10,) * 8, (12_000_000,) * 4, (10, 12_000_000) * 3])
+@pytest.mark.parametrize("place", sorted(PLACES.keys() - {"plain s3"}), indirect=True)
+async def test_of_many_puts_of_a_key_at_once_at_most_one_succeeds(
+    blobs: Blobs, sizes: tuple[int, ...]
+) -> None:
+    contents = [bytes([n]) * size for n, size in enumerate(sizes)]
+    ends = await asyncio.gather(
+        *(blobs.put("blob_1", pieces(content)) for content in contents), return_exceptions=True
+    )
+    [winner] = [n for n, end in enumerate(ends) if not isinstance(end, BlobExists)]
+    assert ends[winner] == sizes[winner]
+    assert await read(blobs, "blob_1") == contents[winner]
+
+
+async def test_a_deleted_key_may_be_put_again(blobs: Blobs) -> None:
+    await blobs.put("blob_1", pieces(b"abc"))
     await blobs.delete("blob_1")
-    assert files_below(tmp_path) == []
+    assert await blobs.put("blob_1", pieces(b"def")) == 3
+    assert await read(blobs, "blob_1") == b"def"
 
 
 async def test_many_puts_at_once_do_not_mix(blobs: Blobs) -> None:
@@ -135,12 +206,39 @@ async def test_many_puts_at_once_do_not_mix(blobs: Blobs) -> None:
         assert await read(blobs, f"blob_{n}") == bytes([n]) * 50_000
 
 
-async def test_what_a_killed_process_left_goes_with_the_key(tmp_path: Path) -> None:
+async def test_a_place_that_is_there_says_so(blobs: Blobs) -> None:
+    await blobs.ping()
+
+
+@pytest.mark.parametrize("place", sorted(PLACES.keys() - {"plain s3"}), indirect=True)
+@pytest.mark.parametrize("is_whole", [False, True])
+async def test_what_a_killed_process_left_goes_with_the_key(blobs: Blobs, is_whole: bool) -> None:
+    for key in ("blob_1.part", "blob_10.part"):  # So begins a long one.
+        await blobs.put(key, pieces(b"half"))
+    if is_whole:
+        await blobs.put("blob_1", pieces(b"done"))
+    await blobs.delete("blob_1")
+    for key in ("blob_1", "blob_1.part"):
+        with pytest.raises(NoBlob):
+            await read(blobs, key)
+    assert await read(blobs, "blob_10.part") == b"half"
+
+
+async def test_what_a_killed_process_left_of_a_file_goes_with_the_key(tmp_path: Path) -> None:
     blobs = open_blobs(f"file://{tmp_path}/blobs")
-    for name in ("blob_1#1", "blob_1#2", "blob_10#1"):
+    for name in ("blob_1#1", "blob_1#2", "blob_1.part#1", "blob_10#1"):
         (tmp_path / "blobs" / name).write_bytes(b"half")
     await blobs.delete("blob_1")
     assert files_below(tmp_path) == ["blob_10#1"]
+
+
+async def test_a_folder_that_went_away_is_unavailable(tmp_path: Path) -> None:
+    blobs = open_blobs(f"file://{tmp_path}/blobs")
+    (tmp_path / "blobs").rmdir()
+    with pytest.raises(BlobsUnavailable):
+        await blobs.ping()
+    with pytest.raises(BlobsUnavailable):
+        await blobs.put("blob_1", pieces(b"abc"))
 
 
 async def test_what_was_put_is_synced_with_its_folder(
@@ -159,12 +257,11 @@ async def test_what_was_put_is_synced_with_its_folder(
     assert synced == [f"{tmp_path}/blobs/blob_1", f"{tmp_path}/blobs"]
 
 
-async def test_blobs_outlive_their_opener(tmp_path: Path) -> None:
-    url = f"file://{tmp_path}/blobs"
-    first = open_blobs(url)
-    await first.put("blob_1", pieces(b"abc"))
-    await first.close()
-    assert await read(open_blobs(url), "blob_1") == b"abc"
+@pytest.mark.parametrize("place", sorted(PLACES.keys() - {"memory"}), indirect=True)
+async def test_blobs_outlive_their_opener(blobs: Blobs, place: Place) -> None:
+    await blobs.put("blob_1", pieces(b"abc"))
+    await blobs.close()
+    assert await read(open_blobs(place.url, place.options), "blob_1") == b"abc"
 
 
 async def test_a_folder_that_cannot_be_written_is_unavailable(tmp_path: Path) -> None:

@@ -1,9 +1,12 @@
 """The seam to stored bytes: what Blobs are, what they may raise, and how they are opened.
 
-A blob is written once, under a key that nobody used before, and never changed. It is there as a
-whole or not at all, and once `put` returned it survives a crash. Who stores what is not known
-here: before a put the caller promises to delete the key (see engine/files.py), so that a process
-that dies half-way leaves nothing for ever.
+A blob is written once, under a key that nobody used before, and never changed: a put under a key
+that has a blob is refused. It is there as a whole or not at all, and once `put` returned it
+survives a crash. Who stores what is not known here: before a put the caller promises to delete the
+key (see engine/files.py), so that a process that dies half-way leaves nothing for ever.
+
+Nothing here waits for long: a place that does not answer is BlobsUnavailable within a minute, and
+whoever asks may ask again later.
 """
 
 import importlib
@@ -23,6 +26,18 @@ class BlobsFull(BlobsUnavailable):
     """There is no space for more bytes."""
 
 
+class BlobExists(BlobsUnavailable):
+    """The key has a blob, which stays as it is, or is being written by somebody else.
+
+    It may be the caller's own: a store may lose its answer to a write, and refuse the next try. So
+    nothing was acknowledged, and under a new key it can be tried again.
+    """
+
+    def __init__(self, key: str) -> None:
+        super().__init__(f"{key} is in use already")
+        self.key = key
+
+
 class NoBlob(Exception):
     """Nothing is stored under this key."""
 
@@ -37,7 +52,8 @@ class Blobs(Protocol):
     async def put(self, key: str, pieces: AsyncIterator[bytes]) -> int:
         """Store the pieces as one blob, all or nothing, and durably; how many bytes it has.
 
-        An error of `pieces` is the caller's own: it comes through, and nothing is stored.
+        An error of `pieces` is the caller's own: it comes through, and nothing is stored. Raises
+        BlobExists when the key is not new; of several who put it at once, at most one succeeds.
         """
         ...
 
@@ -47,6 +63,10 @@ class Blobs(Protocol):
 
     async def delete(self, key: str) -> None:
         """Remove a blob, and what a put of it left when it was cut. Gone already is fine."""
+        ...
+
+    async def ping(self) -> None:
+        """Do nothing, if blobs can be read now; else raises BlobsUnavailable."""
         ...
 
     async def close(self) -> None:
