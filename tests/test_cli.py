@@ -202,11 +202,17 @@ def test_check_shows_settings_with_their_origin_and_tries_the_seams(tmp_path: Pa
     assert "UNDERSTUDY_API_KEY" in checked.stdout
     assert "secret" not in checked.stdout
     assert "store     ok" in checked.stdout
+    assert "blobs     ok" in checked.stdout
     assert "model     ok" in checked.stdout
     away = {"UNDERSTUDY_UPSTREAM_URL": "http://127.0.0.1:9/v1"}
     failed = understudy("check", folder=tmp_path, **away)
     assert failed.returncode == 1
     assert "model     failed" in failed.stdout
+    bucket = {"UNDERSTUDY_BLOBS_URL": "s3://bucket", "AWS_ENDPOINT_URL": "http://127.0.0.1:9"}
+    keys = {"AWS_ACCESS_KEY_ID": "id", "AWS_SECRET_ACCESS_KEY": "secret"}
+    failed = understudy("check", folder=tmp_path, **bucket, **keys)
+    assert failed.returncode == 1
+    assert "blobs     failed: GET at http://127.0.0.1:9: " in failed.stdout
 
 
 def test_migrate_prepares_the_database(tmp_path: Path) -> None:

@@ -94,14 +94,22 @@ def check(data: DataOption = None, config: ConfigOption = None) -> None:
 
 
 async def _try_seams(settings: "Settings") -> bool:
-    """Open everything as `serve` does, ask the provider for its models, run the sandbox's test."""
+    """Open everything as `serve` does, ask the store of files and the provider, run the sandbox's
+    test."""
     from understudy.assembly import opened_app, sandbox_state
+    from understudy.blobs import BlobsUnavailable
     from understudy.model import ModelError
     from understudy.sandbox import SandboxUnavailable
 
     async with opened_app(settings, beside=True) as app:
         await app.store.ping()
         print("store     ok")
+        try:
+            await app.blobs.ping()
+        except BlobsUnavailable as away:
+            print(f"blobs     failed: {away}")
+            return False
+        print("blobs     ok")
         try:
             models = await app.model.models()
         except ModelError as error:

@@ -419,5 +419,6 @@ def test_health_needs_no_key(bare: httpx2.Client) -> None:
     report = answer.json()
     assert report["status"] == "ready"
     assert report["seams"]["store"] == {"state": "up"}
+    assert report["seams"]["blobs"] == {"state": "up"}
     assert report["seams"]["model"]["state"] == "up"
     assert report["seams"]["sandbox"]["state"] == "off"

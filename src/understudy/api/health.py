@@ -1,12 +1,14 @@
 """GET /health: 200 when ready, with the state of each seam."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from typing import Literal
 
 import msgspec
 
 from understudy import __version__, limits
 from understudy.api.transport import Answer
+from understudy.blobs import BlobsUnavailable
 from understudy.engine.app import App
 from understudy.model import ModelError
 from understudy.store import Unavailable
@@ -28,23 +30,26 @@ class HealthReport(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Health:
-    """Looks at each seam. The provider is asked at most every few seconds, never waited long."""
+    """Looks at each seam. What is not ours is asked every few seconds at most, and not waited for
+    long."""
 
     def __init__(self, app: App) -> None:
         self._app = app
-        self._model = SeamState(state="unknown")
-        self._model_until = float("-inf")
+        self._blobs = _Remembered(app, self._blobs_state)
+        self._model = _Remembered(app, self._model_state)
 
     async def answer(self) -> Answer:
         """The report; 503 when the record cannot be read or written."""
         store = await self._store_state()
+        blobs, model = await asyncio.gather(self._blobs.state(), self._model.state())
         live = self._app.worker.live_runs
         report = HealthReport(
             status="ready" if store.state == "up" else "unavailable",
             version=__version__,
             seams={
                 "store": store,
-                "model": await self._model_state(),
+                "blobs": blobs,
+                "model": model,
                 "sandbox": SeamState(
                     state=self._app.sandbox.state, detail=self._app.sandbox.detail
                 ),
@@ -63,20 +68,40 @@ class Health:
             return SeamState(state="down", detail=str(error) or "no answer")
         return SeamState(state="up")
 
+    async def _blobs_state(self) -> SeamState:
+        """Whether files can be read. Runs without files go on, so the server stays ready."""
+        try:
+            await self._app.blobs.ping()
+        except BlobsUnavailable as away:
+            return SeamState(state="down", detail=str(away))
+        return SeamState(state="up")
+
     async def _model_state(self) -> SeamState:
         """Whether the provider lists models; its state never makes the server unready."""
-        now = self._app.world.monotonic()
-        if now >= self._model_until:
-            self._model_until = now + limits.HEALTH_CACHE_S
-            self._model = await self._ask_model()
-        return self._model
-
-    async def _ask_model(self) -> SeamState:
         try:
-            async with asyncio.timeout(limits.HEALTH_WAIT_S):
-                models = await self._app.model.models()
-        except TimeoutError:
-            return SeamState(state="down", detail="no answer")
+            models = await self._app.model.models()
         except ModelError as error:
             return SeamState(state="down", detail=error.message)
         return SeamState(state="up", detail=f"{len(models)} models")
+
+
+class _Remembered:
+    """A seam's state, which holds for some seconds."""
+
+    def __init__(self, app: App, ask: Callable[[], Awaitable[SeamState]]) -> None:
+        self._monotonic = app.world.monotonic
+        self._ask = ask
+        self._state = SeamState(state="unknown")
+        self._until = float("-inf")
+
+    async def state(self) -> SeamState:
+        """As it is, or was a moment ago."""
+        now = self._monotonic()
+        if now >= self._until:
+            self._until = now + limits.HEALTH_CACHE_S
+            try:
+                async with asyncio.timeout(limits.HEALTH_WAIT_S):
+                    self._state = await self._ask()
+            except TimeoutError:
+                self._state = SeamState(state="down", detail="no answer")
+        return self._state
