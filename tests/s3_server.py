@@ -305,6 +305,8 @@ class _Listener:
 
     def close(self) -> None:
         """Refuse connections, and break those that are open."""
+        if self._server is None:
+            return
         self._server.shutdown()
         self._server.server_close()
         self._server = None

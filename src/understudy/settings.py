@@ -109,7 +109,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     ] = None
     blobs_url: Annotated[
         str | None,
-        Meta(description="`file:///path` or `s3://bucket/prefix`; default: in the data folder."),
+        Meta(
+            description="`file:///path`, `s3://bucket/prefix`, `gs://` or `az://` (files.md); "
+            "default: in the data folder."
+        ),
     ] = None
     sandbox: Annotated[
         str,

@@ -8,7 +8,7 @@ import json
 import sys
 import threading
 import time
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator
 
 import psutil
 
@@ -28,7 +28,10 @@ async def _pieces(size: int) -> AsyncIterator[bytes]:
 
 
 async def _read(blobs: Blobs) -> int:
-    return sum([len(piece) async for piece in blobs.open(_KEY)])
+    size = 0
+    async for piece in blobs.open(_KEY):
+        size += len(piece)
+    return size
 
 
 class _Peak(threading.Thread):
@@ -37,7 +40,8 @@ class _Peak(threading.Thread):
     def __init__(self) -> None:
         super().__init__(daemon=True)
         self._process = psutil.Process()
-        self._first = self._most = self._process.memory_info().rss
+        self._first: int = self._process.memory_info().rss
+        self._most: int = self._first
 
     def run(self) -> None:
         """Look all the time."""
@@ -57,10 +61,10 @@ async def _main(url: str, what: str, megabytes: int) -> None:
     peak = _Peak()
     peak.start()
     began = time.monotonic()
-    work: Awaitable[int] = (
-        blobs.put(_KEY, _pieces(megabytes * _MB)) if what == "put" else _read(blobs)
-    )
-    size = await work
+    if what == "put":
+        size = await blobs.put(_KEY, _pieces(megabytes * _MB))
+    else:
+        size = await _read(blobs)
     took_s = time.monotonic() - began
     said = {"size": size, "grown": peak.grown, "took_s": round(took_s, 2)}
     sys.stdout.write(json.dumps(said))
