@@ -1,7 +1,6 @@
 """An S3 server that is away in every way: it is said, soon, and nothing else is raised."""
 
 import asyncio
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
@@ -12,6 +11,7 @@ from understudy.blobs import BlobExists, Blobs, BlobsUnavailable, NoBlob, open_b
 
 LONG = 12_000_000
 SOON_S = 5.0  # With the times of `quick`; in truth the longest is BLOB_REQUEST_S and some.
+ANSWER_S = 1.0  # A busy machine answers within, when it answers at all.
 
 
 @pytest.fixture
@@ -23,8 +23,8 @@ def url(s3: S3Server) -> str:
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Times that a test can wait for."""
-    monkeypatch.setattr(limits, "BLOB_REQUEST_S", 0.5)
-    monkeypatch.setattr(limits, "BLOB_ANSWER_S", 0.3)
+    monkeypatch.setattr(limits, "BLOB_REQUEST_S", ANSWER_S)
+    monkeypatch.setattr(limits, "BLOB_ANSWER_S", ANSWER_S)
     monkeypatch.setattr(limits, "BLOB_ABORT_S", 0.2)
     monkeypatch.setattr(limits, "BLOB_TRY_WITHIN_S", 0.4)
     monkeypatch.setattr(limits, "BLOB_BACKOFF_S", 0.005)
@@ -52,7 +52,7 @@ async def read(blobs: Blobs, key: str, length: int | None) -> int:
 
 OPERATIONS: dict[str, Callable[[Blobs], Awaitable[object]]] = {
     "put": lambda blobs: blobs.put("new", pieces(3)),
-    "put nothing": lambda blobs: blobs.put("new", pieces(0)),
+    "put nothing": lambda blobs: blobs.put("nothing", pieces(0)),
     "put long": lambda blobs: blobs.put("long", pieces(LONG)),
     "read": lambda blobs: read(blobs, "old", 3),
     "read all": lambda blobs: read(blobs, "old", None),
@@ -74,13 +74,16 @@ FAULTS: dict[str, tuple[Breaking, Breaking]] = {
 
 
 async def assert_away(blobs: Blobs) -> None:
-    """All operations say so."""
-    for name, operation in OPERATIONS.items():
-        began = time.monotonic()
+    """All operations say so, soon."""
+
+    async def assert_said(operation: Callable[[Blobs], Awaitable[object]]) -> None:
         with pytest.raises(BlobsUnavailable) as away:
             await operation(blobs)
-        assert not isinstance(away.value, BlobExists), name
-        assert time.monotonic() - began < SOON_S, name
+        assert not isinstance(away.value, BlobExists)
+
+    async with asyncio.timeout(SOON_S), asyncio.TaskGroup() as group:
+        for name, operation in OPERATIONS.items():
+            group.create_task(assert_said(operation), name=name)
 
 
 @pytest.mark.parametrize("fault", FAULTS)

@@ -33,7 +33,7 @@ from understudy.sandbox import Sandbox
 from understudy.sandbox.off import Off
 from understudy.search.child import Readers
 from understudy.search.choice import Embedders
-from understudy.settings import Settings
+from understudy.settings import Settings, object_store_options
 from understudy.store import Database, Row, Statement, Told, open_database
 from understudy.store.store import Store
 from understudy.wire.chat import ChatRequest, Chunk
@@ -277,7 +277,7 @@ def make_app(
         settings=Settings(api_key=KEY, **(settings or {})),
         world=world,
         store=store,
-        blobs=open_blobs((settings or {}).get("blobs_url", "memory:")),
+        blobs=open_blobs((settings or {}).get("blobs_url", "memory:"), object_store_options()),
         bell=bell,
         model=model,
         embedders=Embedders(monotonic=world.monotonic),

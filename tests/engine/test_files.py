@@ -204,7 +204,7 @@ async def test_parts_that_cannot_be_deleted_wait_for_their_upload(stage: Stage) 
     await eventually(lambda: away.tries > 0 and made["id"] not in stage.held)
     assert await stage.app.store.get_many("part", "default", [part.json()["id"]]) != []
     away.is_away = False
-    stage.clock.at += limits.BLOB_RETRY_S
+    stage.clock.at += 2 * limits.BLOB_RETRY_S  # The cancel has taken a fence of its own.
     await until_no_job(stage, made["id"])
     assert await stage.app.store.get_many("part", "default", [part.json()["id"]]) == []
 

@@ -30,7 +30,7 @@ from tests.engine.ingesting import (
 from tests.engine.stage import Clock, Hooked, Stage, eventually
 from understudy import limits
 from understudy.search import EmbedderError
-from understudy.store import Unavailable, index_changes
+from understudy.store import Unavailable
 from understudy.store.store import Store
 
 
@@ -236,8 +236,9 @@ async def test_a_lost_lease_writes_nothing(
 
 
 async def test_a_file_at_hand_at_too_many_deaths_fails(
-    store: Store, tmp_path: Path, clock: Clock
+    store: Store, tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(limits, "INGEST_TAKEOVERS", 2)
     embedder = Obedient()
     async with working(store, tmp_path, embedder, clock) as stage:
         gate = Gate(embedder)
@@ -245,8 +246,10 @@ async def test_a_file_at_hand_at_too_many_deaths_fails(
         store_id = await make(stage, file, chunking_strategy=SMALL)
         await gate.wait()
         found = await document(stage, store_id, file)
-    for _ in range(limits.INGEST_TAKEOVERS + 1):
-        await store.commit(index_changes.try_document(found.number))
+    for _ in range(limits.INGEST_TAKEOVERS):
+        embedder = Obedient()
+        async with working(store, tmp_path, embedder, clock):
+            await Gate(embedder).wait()
     async with working(store, tmp_path, Obedient(), clock) as stage:
         await attach(stage, store_id, other)
         counts = await settled(stage, store_id)

@@ -24,7 +24,6 @@ from tests.engine.ingesting import (
 )
 from tests.engine.stage import Clock, Hooked, Stage
 from understudy import limits
-from understudy.blobs import BlobsUnavailable
 from understudy.search import EmbedderError
 from understudy.store.store import Store
 
@@ -182,25 +181,3 @@ async def test_an_embedder_that_comes_amid_the_first_files_fails_none(
     [row] = await stage.app.store.indexes(PROJECT, [store_id])
     assert row.embedding_model == ""
     assert await find(stage, store_id, "omega") == [long]
-
-
-async def test_a_file_store_that_is_away_for_a_moment_is_asked_again(
-    stage: Stage, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    opened = stage.app.blobs.open
-    calls = 0
-
-    def away(key: str, start: int = 0, length: int | None = None) -> object:
-        nonlocal calls
-        calls += 1
-        if calls in (1, 2) or calls > 3:
-            raise BlobsUnavailable("The file store is away.")
-        return opened(key, start, length)
-
-    monkeypatch.setattr(stage.app.blobs, "open", away)
-    first, second = await upload(stage, "apple"), await upload(stage, "pear")
-    store_id = await make(stage, first)
-    assert (await settled(stage, store_id))["completed"] == 1
-    await attach(stage, store_id, second)
-    await settled(stage, store_id)
-    assert await error(stage, store_id, second) == "The file store is away."

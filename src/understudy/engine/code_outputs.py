@@ -48,6 +48,7 @@ class Outputs:
     keys: list[str] = field(default_factory=list)
     notes: dict[str, Note] = field(default_factory=dict)
     refused: list[str] = field(default_factory=list)
+    are_away: bool = False  # Blobs: they are asked once, for a run does not wait for each output.
 
 
 async def changed(session: Session) -> list[FileInfo]:
@@ -136,6 +137,8 @@ class _Saving:
         app = self.driver.app
         try:
             async with aclosing(pieces):
+                if self.outputs.are_away:
+                    raise BlobsUnavailable("they were not there for another output")
                 size = await app.blobs.put(key, pieces)
         except FileRefused as refused:
             why = str(refused)
@@ -146,6 +149,7 @@ class _Saving:
         except BlobsUnavailable as error:
             _log.warning("an output cannot be saved", file_id=file_id, reason=repr(error))
             why = "files cannot be stored now."
+            self.outputs.are_away = True
         else:
             self._make(file_id, filename, BlobRef(key=key, size_bytes=size), path)
             return True

@@ -253,11 +253,11 @@ async def _used(app: App, lease: Lease, upload: Upload) -> set[str]:
 async def _deleted(app: App, lease: Lease, keys: Sequence[str]) -> bool:
     """Delete blobs; when that is not possible now, the job looks again later."""
     try:
-        for key in keys:
-            await app.blobs.delete(key)
+        await app.worker.deletions.delete(app.blobs, keys)
     except BlobsUnavailable as away:
         _log.warning("blobs cannot be deleted now", job_id=lease.id, reason=str(away))
-        again = app.world.now() + limits.BLOB_RETRY_S
+        tries = min(lease.fence, limits.BLOB_RETRIES_COUNTED)  # Each lease is one.
+        again = app.world.now() + limits.BLOB_RETRY_S * 2 ** (tries - 1)
         await app.store.commit(changes.rest_job(lease.id, fence=lease.fence, due_at=again))
         return False
     return True

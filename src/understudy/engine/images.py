@@ -19,6 +19,8 @@ from understudy.wire.searchable import extension_of
 
 _log = structlog.get_logger()
 
+_AWAY = "cannot be read now"
+
 
 async def data_urls(
     app: App, project: str, history: Sequence[Message]
@@ -31,6 +33,7 @@ async def data_urls(
     ids = list(dict.fromkeys(reversed(list(_shown(history)))))
     urls: dict[str, str] = {}
     reasons: dict[str, str] = {}
+    are_away = False
     left = limits.IMAGES_BYTES
     for record in await files.present(app, project, ids):
         size = sum(blob.size_bytes for blob in files.blobs_of(record))
@@ -38,8 +41,16 @@ async def data_urls(
             reasons[record.id] = f"is larger than {limits.IMAGE_BYTES} bytes"
         elif size > left:
             reasons[record.id] = "does not fit beside newer images"
+        elif are_away:  # Once is enough: a turn does not wait for each image.
+            reasons[record.id] = _AWAY
         else:
-            url = await _data_url(app, record)
+            try:
+                url = await _data_url(app, record)
+            except BlobsUnavailable as away:
+                _log.warning("images cannot be read", file_id=record.id, reason=str(away))
+                reasons[record.id] = _AWAY
+                are_away = True
+                continue
             if url is not None:
                 urls[record.id] = url
                 left -= size
@@ -56,7 +67,8 @@ def _shown(history: Sequence[Message]) -> Iterator[str]:
 
 
 async def _data_url(app: App, record: Record) -> str | None:
-    """The image itself, if it can be read: the model is told of one that cannot."""
+    """The image itself; None for one that is lost, of which the model is told. Raises
+    BlobsUnavailable."""
     kind = IMAGE_TYPES.get(extension_of(decoded(record, File).filename))
     blobs = files.blobs_of(record)
     if kind is None or not blobs:
@@ -64,7 +76,7 @@ async def _data_url(app: App, record: Record) -> str | None:
     try:
         async with aclosing(files.content(app, blobs)) as pieces:
             data = b"".join([piece async for piece in pieces])
-    except (NoBlob, BlobsUnavailable) as error:
-        _log.warning("an image cannot be read", file_id=record.id, reason=repr(error))
+    except NoBlob as lost:
+        _log.warning("an image is lost", file_id=record.id, key=lost.key)
         return None
     return f"data:{kind};base64,{b64encode(data).decode()}"

@@ -18,7 +18,7 @@ from understudy.blobs import BlobsUnavailable, NoBlob
 from understudy.engine.app import App
 from understudy.engine.embedding import Vectors, vectors_of
 from understudy.engine.record import decoded, private_of
-from understudy.engine.spool import spooled
+from understudy.engine.spool import NoRoom, spooled
 from understudy.machine import vector_store
 from understudy.machine.private import FilePrivate
 from understudy.search import EmbedderError
@@ -45,6 +45,11 @@ class Moved(Exception):
 
 class TurnOver(Exception):
     """Another store waits, and this one has had its turn: the file goes on in the next one."""
+
+
+class Away(Exception):
+    """The file's bytes cannot be read now. That is nobody's fault here, and no reason to give the
+    file up: it waits, and maybe another server gets at them."""
 
 
 class Turn(Protocol):
@@ -94,8 +99,8 @@ class FileIndexing:
         self.size_bytes = 0
 
     async def run(self) -> None:
-        """Until the file is completed or failed. Raises Moved and TurnOver; whatever else is raised
-        leaves the file in_progress for the next worker."""
+        """Until the file is completed or failed. Raises Moved, TurnOver and Away; whatever else is
+        raised leaves the file in_progress for the next worker."""
         try:
             await self._tried()
         except _Failed as failure:
@@ -109,8 +114,8 @@ class FileIndexing:
             self.app.bell.ring("jobs")
 
     async def _tried(self) -> None:
-        """Index the file; again when the embedder or the file store fails for a moment, which each
-        part of a file may meet anew."""
+        """Index the file; again when the embedder or the disk fails for a moment, which each part
+        of a file may meet anew."""
         failures, parts = 0, 0
         while True:  # Bounded for each part.
             try:
@@ -123,8 +128,10 @@ class FileIndexing:
                 if not error.retryable:
                     raise _Failed("server_error", error.message) from None
                 reason = error.message
+            except NoRoom as full:
+                reason = str(full)
             except BlobsUnavailable as away:
-                reason = str(away)
+                raise Away(str(away)) from away
             else:
                 return
             failures, parts = (failures if self.parts == parts else 0) + 1, self.parts
@@ -148,6 +155,7 @@ class FileIndexing:
             spooled(self.app, private_of(file, FilePrivate)) as path,
             aclosing(ahead(self._parts(path, filename, document.parts))) as parts,
         ):
+            await self._take_up(document)
             part = await anext(parts, None)
             while part is not None:
                 following = await anext(parts, None)
@@ -171,14 +179,10 @@ class FileIndexing:
     async def _document(self, filename: str) -> DocumentRow:
         """The document to add to: what an earlier worker left, or a new one."""
         found = await self.app.store.document(self.project, self.index.id, self.file_id)
-        if found is not None and found.number in self.tried:
-            return found
         if found is not None:
             assert found.state == "building", "a file that is ready is not in progress"
-            if found.attempts >= limits.INGEST_TAKEOVERS:
+            if found.number not in self.tried and found.attempts >= limits.INGEST_TAKEOVERS:
                 raise _Failed("server_error", TOO_MANY_DEATHS)
-            self.tried.add(found.number)
-            await self.commit(index_changes.try_document(found.number))
             return found
         attributes = decoded(self.record, VectorStoreFile).attributes
         insert = index_changes.insert_document(
@@ -194,6 +198,13 @@ class FileIndexing:
             raise self._meaning(conflict) from conflict
         self.tried.add(number)
         return DocumentRow(number, self.index.number, self.file_id, "building", 0, 0, 0, 0, 0)
+
+    async def _take_up(self, document: DocumentRow) -> None:
+        """From now on the file itself may be what ends a worker, and its taking up counts. Before,
+        its bytes were only copied: a store of blobs that is away for hours costs no attempt."""
+        if document.number not in self.tried:
+            self.tried.add(document.number)
+            await self.commit(index_changes.try_document(document.number))
 
     async def _look_again(self) -> None:
         """The place as it is now that there is a document: a client who has it processed anew from

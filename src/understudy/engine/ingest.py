@@ -17,7 +17,7 @@ import structlog
 
 from understudy import limits
 from understudy.engine.app import App
-from understudy.engine.index_file import FileIndexing, Moved, TurnOver
+from understudy.engine.index_file import Away, FileIndexing, Moved, TurnOver
 from understudy.engine.lease import Interrupted, Lease, whole
 from understudy.engine.spool import sweep
 from understudy.store import Conflict, Row, Statement, Unavailable, changes, index_changes
@@ -100,7 +100,9 @@ class _Ingestion:
                 if await self._is_done(index):
                     return
                 continue  # Files came meanwhile.
-            await self._files(index, page, over_at)
+            if await self._are_away(index, page, over_at):
+                await self._rest(limits.INGEST_AWAY_S)
+                return
             if clock() >= over_at:
                 if await self._others_wait():
                     await self._rest()
@@ -128,10 +130,10 @@ class _Ingestion:
             self.app.bell.ring("jobs")
         return True
 
-    async def _rest(self) -> None:
+    async def _rest(self, wait_s: float = 0.0) -> None:
         """The job waits for its next turn."""
-        now = self.app.world.now()
-        await self.commit(changes.rest_job(self.lease.id, fence=self.lease.fence, due_at=now))
+        due_at = self.app.world.now() + wait_s
+        await self.commit(changes.rest_job(self.lease.id, fence=self.lease.fence, due_at=due_at))
 
     async def is_over(self) -> bool:
         """Whether a file has to stop between two parts: reading it again is not for nothing."""
@@ -143,13 +145,14 @@ class _Ingestion:
         due = await self.app.store.next_ingest(now)
         return due is not None and due <= now
 
-    async def _files(self, index: IndexRow, page: Sequence[Listed], over_at: float) -> None:
-        """Index these files, some at a time; none is begun when the time is over."""
+    async def _are_away(self, index: IndexRow, page: Sequence[Listed], over_at: float) -> bool:
+        """Index these files, some at a time; none is begun when the time is over, or when the bytes
+        of one turn out to be away."""
         waiting = list(reversed(page))
-        is_stopped = False
+        is_stopped = is_away = False
 
         async def work() -> None:
-            nonlocal is_stopped
+            nonlocal is_stopped, is_away
             is_first = True
             while waiting and (is_first or self.app.world.monotonic() < over_at):
                 is_first = False
@@ -160,6 +163,11 @@ class _Ingestion:
                     continue
                 except TurnOver:
                     waiting.clear()
+                except Away as away:
+                    is_away = True
+                    reason = str(away)
+                    _log.warning("files wait for blobs", store_id=self.store_id, reason=reason)
+                    waiting.clear()
                 except Stopped:
                     is_stopped = True
                     waiting.clear()
@@ -169,6 +177,7 @@ class _Ingestion:
                 group.create_task(work())
         if is_stopped:
             raise Stopped
+        return is_away
 
     async def commit(self, *statements: Statement | tuple[Statement, ...]) -> list[list[Row]]:
         """Commit under this lease, whole even when the work is interrupted meanwhile. Raises

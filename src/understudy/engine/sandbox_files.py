@@ -35,6 +35,7 @@ _log = structlog.get_logger()
 _PAGE = 100
 # The note of a session that was prepared; no file has this path.
 _PREPARED = ""
+_AWAY = "its content cannot be read now."
 
 
 class _Attaching(msgspec.Struct):
@@ -162,9 +163,18 @@ async def prepare(
         if await _ran_before(app, project, run):
             lines.append(code_logs.restarted())
         session.notes[_PREPARED] = Note("", "")
+    are_away = False
     for mount in mounts:
-        if not _is_there(session, mount):
-            lines += await _put(app, session, mount)
+        if _is_there(session, mount):
+            continue
+        if not are_away:
+            try:
+                lines += await _put(app, session, mount)
+            except BlobsUnavailable as away:
+                _log.warning("files cannot be put", file_id=mount.file_id, reason=str(away))
+                are_away = True
+        if are_away:  # Once is enough: a call does not wait for each file, and the next one asks.
+            lines.append(code_logs.not_put(mount.path, _AWAY))
     return lines
 
 
@@ -188,7 +198,8 @@ def _is_there(session: Session, mount: Mount) -> bool:
 
 
 async def _put(app: App, session: Session, mount: Mount) -> list[str]:
-    """One file and its link by id; what the logs say when that cannot be, and then only once."""
+    """One file and its link by id; what the logs say when that can never be, and then only once.
+    Raises BlobsUnavailable."""
     path = free_path(mount.path, session.notes) if mount.is_input else mount.path
     lines: list[str] = []
     note = Note("", mount.file_id)
@@ -198,9 +209,9 @@ async def _put(app: App, session: Session, mount: Mount) -> list[str]:
         note = Note(info.stamp, mount.file_id)
     except FileRefused as refused:
         lines.append(code_logs.not_put(path, str(refused)))
-    except (NoBlob, BlobsUnavailable) as error:
-        _log.warning("a file cannot be put", file_id=mount.file_id, reason=repr(error))
-        lines.append(code_logs.not_put(path, "its content cannot be read now."))
+    except NoBlob as lost:
+        _log.warning("a file is lost", file_id=mount.file_id, key=lost.key)
+        lines.append(code_logs.not_put(path, "its content is lost."))
     if not lines:
         await _link(session, mount.file_id, path)
     session.notes[path] = note

@@ -13,7 +13,6 @@ from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing, asynccontextmanager, contextmanager
 from pathlib import Path
 
-from understudy.blobs import BlobsUnavailable
 from understudy.engine.app import App
 from understudy.engine.files import content
 from understudy.machine.private import FilePrivate
@@ -21,10 +20,14 @@ from understudy.machine.private import FilePrivate
 _PREFIX = "understudy-spool-"
 
 
+class NoRoom(Exception):
+    """The copy cannot be made here."""
+
+
 @asynccontextmanager
 async def spooled(app: App, private: FilePrivate) -> AsyncGenerator[Path]:
-    """The file's bytes in a local file until the end of the block. Raises NoBlob and
-    BlobsUnavailable, also when there is no room for the copy."""
+    """The file's bytes in a local file until the end of the block. Raises NoRoom, NoBlob and
+    BlobsUnavailable."""
     with contextlib.ExitStack() as stack:
         try:
             path = stack.enter_context(_locked_folder()) / "content"
@@ -34,7 +37,7 @@ async def spooled(app: App, private: FilePrivate) -> AsyncGenerator[Path]:
                         spool.write(piece)
         except OSError as error:
             reason = f"The file cannot be copied for its reader: {error.strerror}."
-            raise BlobsUnavailable(reason) from error
+            raise NoRoom(reason) from error
         yield path
 
 

@@ -17,6 +17,7 @@ import structlog
 from understudy import __version__, limits
 from understudy.engine.app import App
 from understudy.engine.beginning import Beginning
+from understudy.engine.deletions import Deletions
 from understudy.engine.drive import drive
 from understudy.engine.files import clean_upload, delete_blob, expire_file
 from understudy.engine.ingest import clean_up, ingest
@@ -81,6 +82,7 @@ class Worker:
         self._is_draining = False
         self._app: App | None = None
         self.context_tokens: dict[str, int] = {}  # Windows that providers named, by model.
+        self.deletions = Deletions()
 
     @property
     def app(self) -> App:
