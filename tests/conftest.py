@@ -2,9 +2,8 @@
 specification.
 """
 
-from collections.abc import Iterator
-
 import sys
+from collections.abc import Iterator
 
 import pytest
 
