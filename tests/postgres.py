@@ -1,6 +1,7 @@
 """The record of a test on PostgreSQL: a schema for each place that would otherwise have a file.
 
-With UNDERSTUDY_TEST_DATABASE=postgres the suites of engine and API run on it, too.
+With UNDERSTUDY_TEST_DATABASE=postgres the suites of engine and API run on it, too; with `fleet`
+those of the API and the SDKs run on several nodes (tests/api/fleet_serving.py).
 """
 
 import hashlib
@@ -12,7 +13,8 @@ import asyncpg
 from tests.fleet.clusters import server
 from tests.fleet.statements import execute
 
-IS_CHOSEN = os.environ.get("UNDERSTUDY_TEST_DATABASE") == "postgres"
+IS_CHOSEN = os.environ.get("UNDERSTUDY_TEST_DATABASE") in ("postgres", "fleet")
+IS_FLEET = os.environ.get("UNDERSTUDY_TEST_DATABASE") == "fleet"
 
 _made: set[str] = set()
 

@@ -10,6 +10,7 @@ import httpx2
 import openai
 import pytest
 
+from tests import postgres
 from tests.api.conversation import Talk
 from tests.api.serving import Running, running
 from tests.api.shelf import Shelf
@@ -17,6 +18,14 @@ from tests.api.truth import check_answer
 
 _projects = count(1)
 BETA = {"OpenAI-Beta": "assistants=v2"}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What a test changes inside its server's process, it cannot change in a fleet's."""
+    skip = pytest.mark.skip(reason="this changes its server's process, and a fleet has several")
+    for item in items:
+        if postgres.IS_FLEET and "monkeypatch" in getattr(item, "fixturenames", ()):
+            item.add_marker(skip)
 
 
 class Start(Protocol):

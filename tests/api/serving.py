@@ -10,8 +10,10 @@ from typing import Any, TypeVar
 
 import httpx2
 import msgspec
+import pytest
 
 from tests import postgres
+from tests.api.fleet_serving import serving_fleet
 from understudy.api.app import Api
 from understudy.api.auth import new_key
 from understudy.assembly import first_key, opened_app
@@ -38,6 +40,11 @@ class Running:
     loop: asyncio.AbstractEventLoop
     rehearsal: str = ""
     _http: httpx2.Client = field(default_factory=httpx2.Client)
+
+    def require_own_process(self) -> None:
+        """For tests that look into the server's process: a fleet's they cannot."""
+        if postgres.IS_FLEET:
+            pytest.skip("this looks into the server's process; a fleet has several")
 
     @property
     def root(self) -> str:
@@ -157,6 +164,14 @@ def running(data: Path, **settings: Any) -> Iterator[Running]:
         if postgres.IS_CHOSEN:
             usual["database_url"] = postgres.url_of(data)
         values = {**usual, **settings}
+        if postgres.IS_FLEET:
+            with serving_fleet(data, values) as (url, beside):
+                server = Running(url, beside.app, beside.loop, rehearsal)
+                try:
+                    yield server
+                finally:
+                    server.close()
+            return
         chosen = Settings(data=str(data), **values)
         thread = _Thread(chosen)
         thread.start()
