@@ -21,7 +21,7 @@ from understudy import heaps, limits
 from understudy.api.app import Api
 from understudy.api.auth import DEFAULT_PROJECT, ensure_key, new_key
 from understudy.api.worker_door import WorkerDoor
-from understudy.bell.local import LocalBell
+from understudy.bell import Bell, BellUnavailable, open_bell
 from understudy.blobs import Blobs, BlobsUnavailable, open_blobs
 from understudy.engine.app import App
 from understudy.engine.index import Index
@@ -166,7 +166,7 @@ async def opened_app(
         stack.push_async_callback(readers.close)
         sandbox = _opened_sandbox(settings, role)
         stack.push_async_callback(sandbox.close)
-        bell = LocalBell()
+        bell = await _opened_bell(settings)
         stack.push_async_callback(bell.close)
         log = Log(store, bell, world)
         worker = Worker(
@@ -258,6 +258,16 @@ def _opened_blobs(settings: Settings) -> Blobs:
         raise SettingsError(f"UNDERSTUDY_BLOBS_URL: {error}") from error
     except BlobsUnavailable as error:
         raise CannotStart(f"Cannot open the folder for files: {error}") from error
+
+
+async def _opened_bell(settings: Settings) -> Bell:
+    """What wakes this server and those that share its record."""
+    try:
+        return await open_bell(database_url_of(settings), settings.nats_url)
+    except ValueError as error:
+        raise SettingsError(f"UNDERSTUDY_NATS_URL: {error}") from error
+    except BellUnavailable as error:
+        raise CannotStart(str(error)) from error
 
 
 def _opened_sandbox(settings: Settings, role: Role) -> Sandbox:

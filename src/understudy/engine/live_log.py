@@ -7,6 +7,7 @@ the store.
 import asyncio
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import TypeAlias
 
 from understudy import limits
 from understudy.engine.frames import Row
@@ -16,19 +17,25 @@ from understudy.machine.deltas import Pieces
 from understudy.wire.events import Event
 
 Place = tuple[int, int]  # (fence, sequence)
+Tell: TypeAlias = Callable[[int, Sequence[bytes]], None]
 
 
 class LiveLog:
-    """The frames of one run under one fence, as far back as they are kept."""
+    """The frames of one run under one fence, as far back as they are kept, from `first` on. `tell`
+    gets each of them once: the sequence of the first of some, and these."""
 
-    def __init__(self, run_id: str, fence: int) -> None:
+    def __init__(
+        self, run_id: str, fence: int, *, first: int = 1, tell: Tell | None = None
+    ) -> None:
         self.run_id = run_id
         self.fence = fence
         self.is_over = False
         self.error: ApiError | None = None
-        self.next_seq = 1
+        self.next_seq = first
         self._frames: list[bytes] = []
-        self._first = 1  # The sequence of _frames[0].
+        self._first = first  # The sequence of _frames[0].
+        self._tell = tell
+        self._told = first  # The sequence of the first frame that it did not get.
         self._bytes = 0
         self._unsaved = Row()
         self._in_commit = 0  # How many are in a commit just now.
@@ -89,6 +96,9 @@ class LiveLog:
         self._is_waking = False
         for listener in self._listeners:
             listener.ring()
+        if self._tell is not None and self.next_seq > self._told:
+            self._tell(self._told, self.since(self._told - 1))
+            self._told = self.next_seq
         if self._bytes > limits.LIVE_LOG_BYTES:
             self._trim()
 

@@ -7,14 +7,16 @@ waits for the disk. While a run is driven in this process, tails (tail.py) read 
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AbstractContextManager, AsyncExitStack
+from functools import partial
 
 from understudy import limits
 from understudy.bell import Bell
-from understudy.engine import frames
+from understudy.engine import frames, mirrors
 from understudy.engine.frames import Row
 from understudy.engine.lease import Lease
 from understudy.engine.live_log import LiveLog, Place
+from understudy.engine.mirrors import Mirrors
 from understudy.engine.tail import Reads, Tail
 from understudy.errors import ApiError
 from understudy.store import Statement, Unavailable, changes
@@ -32,12 +34,15 @@ class Log:
         self._bell = bell
         self._world = world
         self._live: dict[str, LiveLog] = {}
+        self._mirrors = Mirrors(bell)
         self._dirty: dict[LiveLog, Lease] = {}
         self._ticker: asyncio.Task[None] | None = None
 
     def open(self, lease: Lease) -> LiveLog:
         """The live log of a run that this process begins to drive."""
-        live = LiveLog(lease.id, lease.fence)
+        told = partial(mirrors.tell, self._bell, lease.id, lease.fence)
+        tell = told if self._bell.carries_bytes else None
+        live = LiveLog(lease.id, lease.fence, tell=tell)
         self._live[lease.id] = live
         return live
 
@@ -145,7 +150,15 @@ class Log:
         """A reader of a run's frames after a place; one that `goes_on` passes over a
         requires_action that the client has answered."""
         reads = Reads(project, run_id, with_ids=with_ids, goes_on=goes_on)
-        return Tail(self._store, self._bell, self._live, reads, after)
+        return Tail(self._store, self._bell, self, reads, after)
+
+    def live(self, run_id: str) -> LiveLog | None:
+        """The log of a run that is driven now: here, or elsewhere and mirrored here."""
+        return self._live.get(run_id) or self._mirrors.get(run_id)
+
+    def watching(self, run_id: str) -> AbstractContextManager[None]:
+        """Hear of a run that is driven elsewhere, if it can be heard, until the end of the block."""
+        return self._mirrors.watching(run_id)
 
 
 def _stretch(lease: Lease, deltas: Row) -> Stretch:

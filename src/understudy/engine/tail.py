@@ -1,9 +1,10 @@
 """Tail: one reader of a run's events: live from memory, otherwise from the store."""
 
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
-from typing import TypeAlias
+from typing import Protocol, TypeAlias
 
 import msgspec
 
@@ -33,8 +34,20 @@ class Reads:
     goes_on: bool
 
 
+class Lives(Protocol):
+    """The runs that are driven now, as far as they are seen from here."""
+
+    def live(self, run_id: str) -> LiveLog | None:
+        """The log of a run, if it is driven here or mirrored."""
+        ...
+
+    def watching(self, run_id: str) -> AbstractContextManager[None]:
+        """Mirror the run until the end of the block, if that can be."""
+        ...
+
+
 class Tail:
-    """One reader's position in one run's log; `live` are the runs driven in this process.
+    """One reader's position in one run's log; `lives` are the runs that are driven now.
 
     `push` may be given before the frames are asked for. What comes while the reader waits goes to
     the client through it when the log rings, and is not among the frames any more: to wake the
@@ -45,13 +58,13 @@ class Tail:
         self,
         store: Store,
         bell: Bell,
-        live: Mapping[str, LiveLog],
+        lives: Lives,
         reads: Reads,
         after: Place,
     ) -> None:
         self._store = store
         self._bell = bell
-        self._live = live
+        self._lives = lives
         self._reads = reads
         self._place = after
         self._run: Run | None = None
@@ -65,9 +78,10 @@ class Tail:
         thread was deleted or the server stops, an error frame is the last (SPEC 9.3 L).
         """
         quiet_s = 0.0
-        with self._bell.subscribe(f"run:{self._reads.run_id}") as rings:
+        run_id = self._reads.run_id
+        with self._bell.subscribe(f"run:{run_id}") as rings, self._lives.watching(run_id):
             while not self._is_over:
-                live = self._live.get(self._reads.run_id)
+                live = self._lives.live(run_id)
                 if live is not None and live.covers(self._place):
                     listener = live.listener(partial(self._take, live))
                     try:
@@ -82,9 +96,9 @@ class Tail:
                 if read := await self._read():
                     yield self._closed(read)
                     continue
-                if self._live.get(self._reads.run_id) is not live:
+                if self._lives.live(run_id) is not live:
                     continue
-                if await self._store.job(self._reads.run_id) is None and not await self._has_more():
+                if await self._store.job(run_id) is None and not await self._has_more():
                     yield await self._end()
                     return
                 rang = await rings.wait(limits.POLL_JOBS_S)
