@@ -184,6 +184,10 @@ DELETE_BATCH = 500  # Children removed per background step.
 FREE_BYTES_FLOOR = 64 * 1024 * 1024
 FREE_BYTES_FOR_BLOBS = 2 * FREE_BYTES_FLOOR  # Files stop growing before the record must.
 
+# The bell between processes.
+BELL_TOPICS_WAITING = 20_000  # Rung and not sent yet; beyond it the message is `all of them`.
+BELL_TOPICS_TOGETHER = 2_000  # Of one transaction that notifies: a dozen notifications.
+
 # Blobs and files.
 BLOB_PIECE_BYTES = 1024 * 1024  # Of one read; a slow client holds one piece.
 BLOB_BUFFER_BYTES = 1024 * 1024  # Of a write into a folder; many uploads come at once.

@@ -1,7 +1,12 @@
 """The bell inside one process: dictionaries and asyncio events, no tasks, no tick."""
 
 import asyncio
-from collections.abc import Collection
+from collections.abc import Callable, Collection
+
+
+async def open_bell(database_url: str, nats_url: str | None = None) -> "LocalBell":
+    """A bell for a record that one process has."""
+    return LocalBell()
 
 
 class LocalSubscription:
@@ -41,8 +46,22 @@ class LocalSubscription:
         self.close()
 
 
+class Silence:
+    """Hearing where no bytes are carried."""
+
+    def close(self) -> None:
+        """Hear nothing any more."""
+
+    def __enter__(self) -> "Silence":
+        return self
+
+    def __exit__(self, *exc_info: object) -> None: ...
+
+
 class LocalBell:
     """A bell for one event loop."""
+
+    carries_bytes = False
 
     def __init__(self) -> None:
         self._listeners: dict[str, set[LocalSubscription]] = {}
@@ -51,6 +70,11 @@ class LocalBell:
         """Wake everyone who listens to this topic. Never blocks."""
         for listener in self._listeners.get(topic, ()):
             listener.heard(topic)
+
+    def ring_all(self) -> None:
+        """Ring every topic that somebody listens to."""
+        for topic in self._listeners:
+            self.ring(topic)
 
     def subscribe(self, *topics: str) -> LocalSubscription:
         """Begin to listen."""
@@ -63,6 +87,13 @@ class LocalBell:
         """Listen once: the topics that rang from now on, empty when the time is over."""
         with self.subscribe(*topics) as listener:
             return await listener.wait(timeout_s)
+
+    def tell(self, topic: str, data: bytes) -> None:
+        """There is no other process."""
+
+    def hear(self, topic: str, heard: Callable[[bytes], None]) -> Silence:
+        """Nobody tells anything."""
+        return Silence()
 
     def forget(self, listener: LocalSubscription, topics: Collection[str]) -> None:
         """Drop a closed subscription, and topics that nobody listens to any more."""
