@@ -187,6 +187,13 @@ FREE_BYTES_FOR_BLOBS = 2 * FREE_BYTES_FLOOR  # Files stop growing before the rec
 # The bell between processes.
 BELL_TOPICS_WAITING = 20_000  # Rung and not sent yet; beyond it the message is `all of them`.
 BELL_TOPICS_TOGETHER = 2_000  # Of one transaction that notifies: a dozen notifications.
+BELL_NOTIFY_BYTES = 7_999  # Of a notification; PostgreSQL takes less than 8,000.
+BELL_GAP_S = 0.01  # Between a notification and the next: at most 100 a second for each process.
+BELL_SILENCE_S = 10.0  # A connection without any answer for this long is cut.
+BELL_CONNECT_S = 5.0
+BELL_BACKOFF_S = 0.25  # Before the first try to connect again, doubled for each other one.
+BELL_BACKOFF_MOST_S = 5.0
+BELL_CLOSE_S = 2.0  # To send what has just rung, and to say goodbye.
 
 # Blobs and files.
 BLOB_PIECE_BYTES = 1024 * 1024  # Of one read; a slow client holds one piece.

@@ -19,6 +19,8 @@ from typing import Protocol
 # imported when asked for, so that the embedded server does not need the drivers of the others.
 SCHEMES: dict[str, str] = {
     "sqlite": "understudy.bell.local",
+    "postgresql": "understudy.bell.postgres",
+    "postgres": "understudy.bell.postgres",
 }
 
 
