@@ -230,6 +230,7 @@ def undeclared_dependencies(file: Source) -> Iterator[str]:
 
 # Distributions whose module has another name.
 MODULES = {
+    "nats_py": "nats",
     "pystemmer": "Stemmer",
 }
 

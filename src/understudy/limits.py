@@ -189,11 +189,20 @@ BELL_TOPICS_WAITING = 20_000  # Rung and not sent yet; beyond it the message is 
 BELL_TOPICS_TOGETHER = 2_000  # Of one transaction that notifies: a dozen notifications.
 BELL_NOTIFY_BYTES = 7_999  # Of a notification; PostgreSQL takes less than 8,000.
 BELL_GAP_S = 0.01  # Between a notification and the next: at most 100 a second for each process.
+BELL_GAP_BENEATH_S = 0.5  # The same while NATS is quicker anyway.
 BELL_SILENCE_S = 10.0  # A connection without any answer for this long is cut.
 BELL_CONNECT_S = 5.0
 BELL_BACKOFF_S = 0.25  # Before the first try to connect again, doubled for each other one.
 BELL_BACKOFF_MOST_S = 5.0
 BELL_CLOSE_S = 2.0  # To send what has just rung, and to say goodbye.
+NATS_GAP_S = 0.005  # Between two messages of topics: 200 a second cost each reader some 1 %.
+NATS_CONNECT_S = 2  # A server's start waits for it when NATS is down.
+NATS_MESSAGE_BYTES = 64 * 1024  # Of topics; servers may refuse more than 1 MB.
+NATS_TOLD = 10_000  # Messages for live streams that wait to be sent, and their bytes; what comes
+NATS_TOLD_BYTES = 4 * 1024 * 1024  # then is dropped, and the streams' readers ask the record.
+NATS_HEARD = 1_000  # The same for those that arrived for one topic and have not been handed on.
+NATS_HEARD_BYTES = 4 * 1024 * 1024
+NATS_PENDING_BYTES = 2 * 1024 * 1024  # Handed to the client and not to the socket; then we wait.
 
 # Blobs and files.
 BLOB_PIECE_BYTES = 1024 * 1024  # Of one read; a slow client holds one piece.

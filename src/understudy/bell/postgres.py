@@ -36,10 +36,16 @@ _FAILURES = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.Int
 
 
 async def open_bell(database_url: str, nats_url: str | None = None) -> Bell:
-    """The bell of this database."""
-    bell = PostgresBell(database_url)
-    await bell.open()
-    return bell
+    """The bell of this database, with NATS on top of it when that has a URL."""
+    if nats_url is None:
+        bell = PostgresBell(database_url)
+        await bell.open()
+        return bell
+    try:
+        from understudy.bell.nats import open_nats
+    except ModuleNotFoundError as error:
+        raise ValueError("NATS needs a package more: pip install 'understudy[nats]'") from error
+    return await open_nats(nats_url, PostgresBell(database_url))
 
 
 class PostgresBell:
