@@ -55,9 +55,10 @@ async def test_a_client_that_is_busy_now_and_then_misses_nothing(stage: Stage) -
 
 async def test_what_was_read_from_the_store_is_not_pushed_again(stage: Stage) -> None:
     """A commit can be read before the driver shows it."""
-    live, pushed = LiveLog("run_1", 1), list[bytes]()
+    log, pushed = stage.app.log, list[bytes]()
+    live = log._live["run_1"] = LiveLog("run_1", 1)
     reads = Reads("default", "run_1", with_ids=False, goes_on=False)
-    tail = Tail(stage.app.store, stage.app.bell, {"run_1": live}, reads, (1, 2))
+    tail = Tail(stage.app.store, stage.app.bell, log, reads, (1, 2))
 
     def push(piece: bytes) -> bool:
         pushed.append(piece)

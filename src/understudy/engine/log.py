@@ -157,7 +157,7 @@ class Log:
         return self._live.get(run_id) or self._mirrors.get(run_id)
 
     def watching(self, run_id: str) -> AbstractContextManager[None]:
-        """Hear of a run that is driven elsewhere, if it can be heard, until the end of the block."""
+        """Hear of a run that is driven elsewhere, if that can be, until the end of the block."""
         return self._mirrors.watching(run_id)
 
 
