@@ -121,7 +121,13 @@ async def _opened_database(
     if settings.database_url is None:
         await asyncio.to_thread(Path(settings.data).mkdir, 0o700, True, True)
     try:
-        database = await open_database(url, on_fatal=_die, beside=beside, apart=apart)
+        database = await open_database(
+            url,
+            on_fatal=_die,
+            beside=beside,
+            apart=apart,
+            connections=settings.database_connections,
+        )
     except ValueError as error:
         raise SettingsError(f"UNDERSTUDY_DATABASE_URL: {error}") from error
     try:
@@ -267,7 +273,7 @@ async def _opened_bell(settings: Settings) -> Bell:
     except ValueError as error:
         raise SettingsError(f"UNDERSTUDY_NATS_URL: {error}") from error
     except BellUnavailable as error:
-        raise CannotStart(str(error)) from error
+        raise CannotStart(f"Other servers cannot be reached: {error}") from error
 
 
 def _opened_sandbox(settings: Settings, role: Role) -> Sandbox:

@@ -107,6 +107,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         str | None,
         Meta(description="`sqlite:///path` or `postgresql://...`; default: in the data folder."),
     ] = None
+    database_connections: Annotated[
+        int,
+        Meta(
+            ge=2,
+            description="Connections of one server process to PostgreSQL, beside one for wake-ups.",
+        ),
+    ] = limits.CONNECTIONS
     blobs_url: Annotated[
         str | None,
         Meta(

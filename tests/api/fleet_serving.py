@@ -42,11 +42,17 @@ def _bytes_of(data: Path) -> str:
     return _s3().place()
 
 
+def keys_at(place: str) -> set[str]:
+    """The keys of the blobs at a place."""
+    return {key.rpartition("/")[2] for key in _s3().keys(place)}
+
+
 @contextmanager
 def serving_fleet(data: Path, values: Mapping[str, Any]) -> Iterator[tuple[str, "Beside"]]:
     """The URL of the balancer, and the App beside the nodes; `values` are settings."""
     given = {name: value for name, value in values.items() if name not in ("port", "host")}
     given |= {"database_url": postgres.url_of(data), "blobs_url": _bytes_of(data)}
+    given |= {"database_connections": 4}
     settings = {f"{PREFIX}{name.upper()}": _shown(name, value) for name, value in given.items()}
     beside = Beside(Settings(data=str(data), **{**given, "sandbox": "off"}))
     with tempfile.TemporaryDirectory(dir=data.parent) as folder:

@@ -13,7 +13,7 @@ import msgspec
 import pytest
 
 from tests import postgres
-from tests.api.fleet_serving import serving_fleet
+from tests.api.fleet_serving import keys_at, serving_fleet
 from understudy.api.app import Api
 from understudy.api.auth import new_key
 from understudy.assembly import first_key, opened_app
@@ -122,6 +122,20 @@ class Running:
         )
         self.run(self.app.store.commit(statement))
         return run_id
+
+    def blobs(self) -> set[str]:
+        """The keys of the blobs that are stored."""
+        if self.app.settings.blobs_url is not None:
+            return keys_at(self.app.settings.blobs_url)
+        return {path.name for path in (Path(self.app.settings.data) / "blobs").iterdir()}
+
+    def blob(self, key: str) -> bytes:
+        """The bytes of one."""
+
+        async def read() -> bytes:
+            return b"".join([piece async for piece in self.app.blobs.open(key)])
+
+        return self.run(read())
 
     def record(self, kind: str, project: str, id: str) -> Record | None:
         """What is stored of an object."""

@@ -44,11 +44,6 @@ def until_gone(holds: Callable[[], bool]) -> None:
         time.sleep(0.02)
 
 
-def blobs_of(server: Running) -> set[str]:
-    """The files in the folder of blobs."""
-    return {path.name for path in (Path(server.app.settings.data) / "blobs").iterdir()}
-
-
 @pytest.mark.assertion(169)
 def test_a_file_is_shown_as_the_original_showed_it(upload: Upload, http: httpx2.Client) -> None:
     file = upload("报告.txt", b"12345", "user_data")
@@ -248,10 +243,10 @@ def test_a_client_that_leaves_a_download_harms_nobody(
 def test_bytes_that_somebody_took_away_are_said_to_be_missing(
     upload: Upload, http: httpx2.Client, server: Running
 ) -> None:
-    before = blobs_of(server)
+    before = server.blobs()
     file = upload("a.txt", b"x", "vision")
-    [blob] = blobs_of(server) - before
-    (Path(server.app.settings.data) / "blobs" / blob).unlink()
+    [blob] = server.blobs() - before
+    server.run(server.app.blobs.delete(blob))
     error = error_of(http.get(f"/files/{file['id']}/content"), 500)
     assert error["message"] == f"The content of file {file['id']} is missing."
 
@@ -260,7 +255,7 @@ def test_bytes_that_somebody_took_away_are_said_to_be_missing(
 def test_a_deleted_file_leaves_no_trace(
     upload: Upload, http: httpx2.Client, server: Running
 ) -> None:
-    before = blobs_of(server)
+    before = server.blobs()
     gone, stays = upload("gone.txt"), upload("stays.txt")
     resources = {"code_interpreter": {"file_ids": [gone["id"], stays["id"]]}}
     tools = [{"type": "code_interpreter"}]
@@ -279,7 +274,7 @@ def test_a_deleted_file_leaves_no_trace(
     error_of(http.get(f"/files/{gone['id']}"), 404)
     error_of(http.delete(f"/files/{gone['id']}"), 404)
     assert [file["id"] for file in http.get("/files").json()["data"]] == [stays["id"]]
-    until_gone(lambda: len(blobs_of(server) - before) > 1)
+    until_gone(lambda: len(server.blobs() - before) > 1)
     assert server.job(gone["id"]) is None
 
 
@@ -347,7 +342,7 @@ def test_an_extension_in_capitals_is_as_good(upload: Upload, http: httpx2.Client
 def test_an_idempotency_key_makes_one_file_of_two_posts(
     http: httpx2.Client, server: Running
 ) -> None:
-    before = blobs_of(server)
+    before = server.blobs()
     headers = {"Idempotency-Key": "upload-once"}
 
     def post(content: bytes, purpose: str = "vision") -> httpx2.Response:
@@ -359,14 +354,14 @@ def test_an_idempotency_key_makes_one_file_of_two_posts(
     assert first.json() == second.json()
     for other in (post(b"else"), post(b"same", "batch")):
         assert error_of(other)["code"] == "idempotency_error"
-    until_gone(lambda: len(blobs_of(server) - before) > 1)
+    until_gone(lambda: len(server.blobs() - before) > 1)
     assert len(http.get("/files").json()["data"]) == 1
 
 
 def test_a_full_disk_is_said_and_the_server_goes_on(
     http: httpx2.Client, monkeypatch: pytest.MonkeyPatch, upload: Upload, server: Running
 ) -> None:
-    before = blobs_of(server)
+    before = server.blobs()
     with monkeypatch.context() as patched:
         patched.setattr(limits, "FREE_BYTES_FOR_BLOBS", 2**60)
         file = {"file": ("a.txt", b"x")}
@@ -375,7 +370,7 @@ def test_a_full_disk_is_said_and_the_server_goes_on(
         assert error["message"] == "The server has no space left for files."
         assert answer.headers["x-should-retry"] == "false"
         assert http.get("/files").status_code == 200
-    until_gone(lambda: blobs_of(server) != before)
+    until_gone(lambda: server.blobs() != before)
     upload()
 
 

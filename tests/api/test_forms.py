@@ -81,21 +81,15 @@ def answer(connection: socket.socket) -> tuple[int, Json]:
     return int(top.split()[1]), json.loads(body)
 
 
-def blobs_of(server: Running) -> set[str]:
-    """The files in the folder of blobs."""
-    folder = Path(server.app.settings.data) / "blobs"
-    return {path.name for path in folder.iterdir()}
-
-
 @pytest.fixture
 def leaves_nothing(server: Running) -> Iterator[None]:
     """Whatever the test sends, no blob is left of it."""
-    before = blobs_of(server)
+    before = server.blobs()
     yield
     deadline = time.monotonic() + 5
-    while blobs_of(server) - before and time.monotonic() < deadline:
+    while server.blobs() - before and time.monotonic() < deadline:
         time.sleep(0.02)
-    assert blobs_of(server) - before == set()
+    assert server.blobs() - before == set()
 
 
 def content(server: Running, project: str, id: str) -> bytes:
@@ -103,8 +97,7 @@ def content(server: Running, project: str, id: str) -> bytes:
     record = server.record("file", project, id)
     assert record is not None
     [blob] = json.loads(record.private or b"{}")["blobs"]
-    path = Path(server.app.settings.data) / "blobs" / str(blob["key"])
-    return path.read_bytes()
+    return server.blob(str(blob["key"]))
 
 
 Send = Callable[..., tuple[int, Json]]

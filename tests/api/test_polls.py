@@ -67,6 +67,7 @@ def test_nobody_else_is_held_nor_longer_than_the_client_waits(
 ) -> None:
     talk.plays([SILENCE])
     run = talk.start(talk.assistant(), talk.thread("hi"))
+    talk.once(run, lambda now: now["status"] == "in_progress")
     answer, taken_s = _get(talk, run, headers)
     assert answer.json()["status"] == "in_progress"
     assert int(answer.headers["openai-poll-after-ms"]) > 0
@@ -76,6 +77,7 @@ def test_nobody_else_is_held_nor_longer_than_the_client_waits(
 
 def test_a_server_that_stops_holds_nobody(start: Start) -> None:
     with start() as server, client_for(server.url, KEY) as http:
+        server.require_own_process()
         talk = Talk(server, http)
         talk.plays([SILENCE])
         run = talk.start(talk.assistant(), talk.thread("hi"))

@@ -226,6 +226,7 @@ def narrow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Talk]:
         running(tmp_path_factory.mktemp("narrow"), max_runs=1) as server,
         client_for(server.url, KEY) as http,
     ):
+        server.require_own_process()  # A fleet of two such works on two.
         talk = Talk(server, http)
         yield talk
         talk.close()

@@ -54,7 +54,8 @@ def test_ids_come_only_where_they_are_asked_for(talk: Talk) -> None:
     assert {frame.id for frame in plain} == {None}
     body = {"assistant_id": assistant}
     numbered = talk.streamed(f"/threads/{talk.thread('hi')}/runs", body, **IDS)
-    assert [frame.id for frame in numbered[:3]] == ["1.1", "1.2", "1.3"]
+    # A run that no slot is free for begins in fence 0, and is taken up in the next.
+    assert [frame.id for frame in numbered[:3]] in (["1.1", "1.2", "1.3"], ["0.1", "0.2", "1.1"])
     assert numbered[-1] == Frame("done", "[DONE]")
     other = talk.streamed(
         f"/threads/{talk.thread('hi')}/runs", body, **{**IDS, next(iter(IDS)): "0"}
@@ -67,7 +68,7 @@ def test_ids_have_no_gaps_within_a_fence(talk: Talk) -> None:
     places = [place(frame) for frame in without_done(heard)]
     assert places == sorted(places)
     fences = {fence for fence, _ in places}
-    assert len(fences) == 2
+    assert len(fences) in (2, 4)  # A round that waits for a slot has one for that.
     for fence in fences:
         numbers = [seq for one, seq in places if one == fence]
         assert numbers == list(range(1, len(numbers) + 1))
@@ -104,7 +105,7 @@ def test_every_place_replays_to_the_same_rest(talk: Talk) -> None:
 
 def test_a_place_between_rounds_is_the_end_of_the_first(talk: Talk) -> None:
     run, heard = two_rounds(talk)
-    first = [frame for frame in without_done(heard) if place(frame)[0] == 1]
+    first = [frame for frame in without_done(heard) if place(frame)[0] <= 1]
     assert talk.replay(run, after="1.9999")[0] == without_done(heard)[len(first)]
     assert talk.replay(run, after="9999.1") == [Frame("done", "[DONE]")]
     assert without_done(talk.replay(run, after="0.0")) == without_done(heard)

@@ -339,6 +339,7 @@ def test_head_is_get_without_a_body(http: httpx2.Client) -> None:
 
 
 def test_our_own_hop_is_a_loop(http: httpx2.Client, server: Running) -> None:
+    server.require_own_process()
     headers = {"x-understudy-hop": server.app.boot_id}
     assert error_of(http.get("/models", headers=headers), 508)["type"] == "server_error"
     assert http.get("/models", headers={"x-understudy-hop": "boot_other"}).status_code == 200

@@ -57,15 +57,11 @@ class Door:
         assert answer.status_code == 200, answer.text
         return answer.content
 
-    def blobs(self) -> set[str]:
-        """The files in the folder of blobs."""
-        return {path.name for path in (Path(self.server.app.settings.data) / "blobs").iterdir()}
-
     def until_left(self, count: int, beside: set[str]) -> None:
         """Wait until only that many blobs are there beside others, and no job of an upload."""
         deadline = time.monotonic() + 10
-        while len(self.blobs() - beside) != count:
-            assert time.monotonic() < deadline, self.blobs() - beside
+        while len(self.server.blobs() - beside) != count:
+            assert time.monotonic() < deadline, self.server.blobs() - beside
             time.sleep(0.02)
 
     def _ok(self, answer: httpx2.Response) -> Json:
@@ -82,7 +78,7 @@ def door(http: httpx2.Client, server: Running) -> Door:
 
 @pytest.mark.assertion(179)
 def test_parts_become_a_file(door: Door, project: str) -> None:
-    before = door.blobs()
+    before = door.server.blobs()
     upload = door.create(11, filename="folder/naïve.png")
     assert upload == {
         "id": upload["id"],
@@ -177,7 +173,7 @@ def test_parts_must_be_known_and_named_once(door: Door) -> None:
 
 
 def test_parts_that_are_not_named_are_deleted(door: Door) -> None:
-    before = door.blobs()
+    before = door.server.blobs()
     upload = door.create(3)
     ids = [door.add(upload, data) for data in (b"abc", b"def", b"ghi")]
     done = door.complete(upload, ids[1]).json()
@@ -187,7 +183,7 @@ def test_parts_that_are_not_named_are_deleted(door: Door) -> None:
 
 @pytest.mark.assertion(181)
 def test_a_cancelled_upload_takes_nothing_and_keeps_nothing(door: Door) -> None:
-    before = door.blobs()
+    before = door.server.blobs()
     upload = door.create(6)
     part = door.add(upload, b"abc")
     cancelled = door.cancel(upload).json()
@@ -306,7 +302,7 @@ def test_a_part_needs_bytes_and_its_name(door: Door) -> None:
 
 
 def test_a_part_over_the_limit_is_refused(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
-    before = door.blobs()
+    before = door.server.blobs()
     upload = door.create(3)
     monkeypatch.setattr(AddUploadPart, "MAX_BYTES", 1000)
     error = error_of(door.part(upload["id"], bytes(1001)), 413)

@@ -216,6 +216,7 @@ def test_a_store_of_another_model_refuses_what_it_cannot_compare(start: Start) -
 
 
 def test_a_deleted_store_is_not_kept_in_memory(shelf: Shelf) -> None:
+    shelf.server.require_own_process()
     store = shelf.store("Plums ripen in August.")
     assert shelf.found(store, "plums")
     views = shelf.server.app.index._views

@@ -375,3 +375,13 @@ async def test_bytes_stay_in_their_room(rooms: list[Room]) -> None:
         await rung(listener, {"a"})
     another.tell("a", b"theirs")
     assert await ear.until(b"theirs") == []
+
+
+async def test_a_ring_that_is_for_here_stays_here(room: Room) -> None:
+    first, second = await room(), await room()
+    with first.subscribe("a") as here, second.subscribe("a", "b") as there:
+        first.ring_here("a")
+        assert await here.wait(5.0) == {"a"}
+        first.ring("b")
+        heard = await there.wait(5.0)
+    assert heard == ({"a", "b"} if first is second else {"b"})

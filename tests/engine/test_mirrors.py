@@ -64,7 +64,7 @@ async def test_deltas_are_seen_elsewhere_before_the_record_has_them(
     tail = watcher.app.log.tail("default", run["id"], (0, 0), with_ids=True)
     async for chunk in tail.frames():
         seen.append(chunk)
-        if b" three" in b"".join(seen):
+        if b"three" in b"".join(seen):
             break
     rows = await worker.app.store.events(run["id"], (0, 0))
     assert [row.kind for row in rows if row.kind == "delta"] == []

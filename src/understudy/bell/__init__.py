@@ -63,6 +63,10 @@ class Bell(Protocol):
         """Wake everyone who listens to this topic. Never blocks."""
         ...
 
+    def ring_here(self, topic: str) -> None:
+        """The same, in this process only."""
+        ...
+
     def subscribe(self, *topics: str) -> Subscription:
         """Begin to listen."""
         ...

@@ -71,6 +71,10 @@ class LocalBell:
         for listener in self._listeners.get(topic, ()):
             listener.heard(topic)
 
+    def ring_here(self, topic: str) -> None:
+        """The same: there is no other process."""
+        self.ring(topic)
+
     def ring_all(self) -> None:
         """Ring every topic that somebody listens to."""
         for topic in self._listeners:

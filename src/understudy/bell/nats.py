@@ -93,6 +93,10 @@ class NatsBell:
             self._outgoing.add(topic)
             self._news.set()
 
+    def ring_here(self, topic: str) -> None:
+        """The same, in this process only."""
+        self._beneath.ring_here(topic)
+
     def subscribe(self, *topics: str) -> LocalSubscription:
         """Begin to listen."""
         return self._beneath.subscribe(*topics)

@@ -86,6 +86,10 @@ class PostgresBell:
         self._outgoing.add(topic)
         self._news.set()
 
+    def ring_here(self, topic: str) -> None:
+        """The same, in this process only."""
+        self.here.ring(topic)
+
     def subscribe(self, *topics: str) -> LocalSubscription:
         """Begin to listen."""
         return self.here.subscribe(*topics)

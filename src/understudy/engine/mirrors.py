@@ -62,6 +62,7 @@ class _Mirror:
     def __init__(self, bell: Bell, run_id: str) -> None:
         self.live: LiveLog | None = None
         self.watchers = 0
+        self._bell = bell
         self._run_id = run_id
         self._timer: asyncio.TimerHandle | None = None
         self._hearing = bell.hear(_topic(run_id), self._heard)
@@ -74,6 +75,7 @@ class _Mirror:
             self.live = LiveLog(self._run_id, fence, first=first)
         ends = bool(shown) and frames.name_of(shown[-1]) in STREAM_ENDS
         self.live.show(shown, ends=ends)
+        self._bell.ring_here(_topic(self._run_id))  # Who reads from the record may come over.
         self._wait()
 
     def _wait(self) -> None:

@@ -7,8 +7,10 @@ move itself.
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 
 from understudy import limits
+from understudy.bell import Subscription
 from understudy.engine import frames, record
 from understudy.engine.app import App
 from understudy.engine.lease import Lease, Reason
@@ -78,15 +80,22 @@ async def _ask(app: App, job: Job, more: tuple[Statement, ...]) -> None:
     assert job.lease_owner is not None, "a lease that lives has an owner"
     # A driver that rested meanwhile would not hear it: then the cancel begins anew.
     still = changes.hold_job(job.id, owner=job.lease_owner, fence=job.fence, cancelled_ok=True)
-    await app.store.commit(still, changes.ask_cancel(job.id, now=app.world.now()), *more)
-    lease = interrupt(app, job.id, "cancel")
-    app.bell.ring("jobs")
-    if lease is not None:
-        try:
+    with app.bell.subscribe(f"run:{job.id}") as rings:
+        await app.store.commit(still, changes.ask_cancel(job.id, now=app.world.now()), *more)
+        lease = interrupt(app, job.id, "cancel")
+        app.bell.ring("jobs")
+        with suppress(TimeoutError):
             async with asyncio.timeout(limits.CANCEL_WAIT_S):
-                await lease.done.wait()
-        except TimeoutError:
-            return
+                if lease is not None:
+                    await lease.done.wait()
+                else:
+                    await _gone(app, job.id, rings)
+
+
+async def _gone(app: App, run_id: str, rings: Subscription) -> None:
+    """Wait until a driver on another server has ended the run."""
+    while await app.store.job(run_id) is not None:
+        await rings.wait(limits.POLL_JOBS_S)
 
 
 async def _take(

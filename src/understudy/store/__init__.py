@@ -12,12 +12,14 @@ from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import msgspec
 
+from understudy import limits
+
 # Column types are the statement's; records.py turns rows into typed records.
 Row: TypeAlias = tuple[Any, ...]
 OnFatal: TypeAlias = Callable[[str], None]
 Told: TypeAlias = Callable[[list[list[Row]]], None]
 
-# URL scheme → module with an `open_database(url, on_fatal, beside, is_apart)` of its own, imported
+# URL scheme → module with an `open_database` of its own, imported
 # when asked for, so that the embedded server does not need the drivers of the others.
 SCHEMES: dict[str, str] = {
     "sqlite": "understudy.store.sqlite",
@@ -112,13 +114,19 @@ def log_fatal(reason: str) -> None:
 
 
 async def open_database(
-    url: str, *, on_fatal: OnFatal = log_fatal, beside: bool = False, apart: bool = False
+    url: str,
+    *,
+    on_fatal: OnFatal = log_fatal,
+    beside: bool = False,
+    apart: bool = False,
+    connections: int = limits.CONNECTIONS,
 ) -> Database:
     """Open the record at this URL with all migrations applied.
 
     `beside` is for a short look or change next to the server that owns the record: where one
     runs, nothing is migrated and AlreadyRunning is not raised. `apart` is for a server: an engine
-    that works within this process may move its work into another one.
+    that works within this process may move its work into another one. `connections` bounds those to
+    an engine that is a server.
     `sqlite:///relative/path`, `sqlite:////absolute/path`, `sqlite:///:memory:` or
     `postgresql://user:password@host/name`. `on_fatal` is called, from any thread, when the record
     can never be written again by this process.
@@ -127,5 +135,5 @@ async def open_database(
     if scheme not in SCHEMES:
         raise ValueError(f"No database for {scheme}:// URLs; known: {', '.join(SCHEMES)}")
     module = importlib.import_module(SCHEMES[scheme])
-    database: Database = await module.open_database(url, on_fatal, beside, apart)
+    database: Database = await module.open_database(url, on_fatal, beside, apart, connections)
     return database

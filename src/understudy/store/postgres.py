@@ -40,12 +40,12 @@ _MIGRATING = 0x756E6465  # The advisory lock of who migrates, within a schema.
 
 
 async def open_database(
-    url: str, on_fatal: OnFatal, beside: bool, is_apart: bool
+    url: str, on_fatal: OnFatal, beside: bool, is_apart: bool, connections: int
 ) -> "PostgresDatabase":
     """Open `postgresql://user@host/name`, with all migrations applied; other servers may be at work
     on it. What stands behind `?` goes to the driver and the server (`search_path=`, `sslmode=`)."""
     del on_fatal, beside, is_apart  # There is no file that one process owns.
-    database = PostgresDatabase(url)
+    database = PostgresDatabase(url, connections)
     try:
         await database.open()
     except BaseException:
@@ -57,7 +57,7 @@ async def open_database(
 class PostgresDatabase:
     """A schema of a PostgreSQL database."""
 
-    def __init__(self, url: str, connections: int = limits.CONNECTIONS) -> None:
+    def __init__(self, url: str, connections: int) -> None:
         self._url = url
         node = random_id("boot")
         self._texts = Texts(load_queries("postgres"))

@@ -43,10 +43,11 @@ _WRITER = "understudy.store.sqlite_writer"
 
 
 async def open_database(
-    url: str, on_fatal: OnFatal, beside: bool, is_apart: bool
+    url: str, on_fatal: OnFatal, beside: bool, is_apart: bool, connections: int
 ) -> "SqliteDatabase":
     """Open `sqlite:///path`; `sqlite:///:memory:` keeps nothing. With `is_apart` a file that is
     ours alone is written by a process of its own."""
+    del connections  # As many as its threads need.
     path = url.removeprefix("sqlite://").removeprefix("/")
     opened = await asyncio.to_thread(_open, path, beside, is_apart)
     queries = load_queries("sqlite")
