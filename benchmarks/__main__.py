@@ -18,6 +18,7 @@ from benchmarks import (
     report,
     retrieval,
     sandbox,
+    scaled,
     search,
     searching_runs,
     start,
@@ -43,6 +44,7 @@ _MEASURES = {
     "sandbox": sandbox.measure,
     "retrieval": retrieval.measure,
     "curves": curves.measure,
+    "scaled": scaled.measure,
 }
 
 

@@ -36,6 +36,9 @@ class Plan:
     ingestions: int = 3  # Of each size.
     searching_runs: int = 60
     searches: int = 100  # Pairs of one search and one bare query.
+    dispatches: int = 300
+    worker_pairs: int = 3
+    workers_s: float = 8.0
     sessions: int = 20  # Of the sandbox, for each figure of time.
 
 
@@ -69,5 +72,8 @@ QUICK = Plan(
     ingestions=1,
     searching_runs=15,
     searches=20,
+    dispatches=60,
+    worker_pairs=1,
+    workers_s=4.0,
     sessions=5,
 )

@@ -3,8 +3,9 @@
 The model's name says what it plays: `deltas-200` writes 200 content chunks one at a time with a
 loop turn between, `deltas-200-20` waits 20 ms before each, and `silent` sends a head and nothing
 more. `stamps-100-50` writes 100 chunks, one every 50 ms by the clock, each with its number and the
-machine's monotonic time: how late it is heard is how long it was under way. GET /closed tells when
-a client last closed the connection of an unfinished answer.
+machine's monotonic time: how late it is heard is how long it was under way. `waits-100` says a few
+words after 100 ms. GET /closed tells when a client last closed the connection of an unfinished
+answer, GET /arrivals when each call came, by its name and in unix seconds.
 """
 
 import asyncio
@@ -20,8 +21,9 @@ _HEAD = (
     b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream; charset=utf-8\r\n"
     b"transfer-encoding: chunked\r\n\r\n"
 )
+_CALL = re.compile(rb"\r\nx-understudy-call: *(\S+)", re.IGNORECASE)
 _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
-_MODEL = re.compile(rb'"model": *"(?:(deltas|stamps)-(\d+)(?:-(\d+))?|silent)"')
+_MODEL = re.compile(rb'"model": *"(?:(deltas|stamps|waits)-(\d+)(?:-(\d+))?|silent)"')
 _SHAPE = (
     '{{"id":"chatcmpl-123456789","object":"chat.completion.chunk","created":1700000000,'
     '"model":"m","system_fingerprint":"fp_44709d6fcb","choices":[{choices}],"usage":{usage}}}'
@@ -29,6 +31,7 @@ _SHAPE = (
 _CHOICE = '{{"index":0,"delta":{delta},"logprobs":null,"finish_reason":{finish}}}'
 
 streams = 0  # Of stamps, so far.
+arrivals: dict[str, float] = {}
 closed_at = 0.0  # When a client last left before the end, on the machine's monotonic clock.
 
 
@@ -62,6 +65,7 @@ class _Provider(asyncio.Protocol):
 
     def __init__(self) -> None:
         self._buffer = b""
+        self._came_at = 0.0  # When the first byte of a request came.
         self._answer: asyncio.Task[None] | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -69,6 +73,8 @@ class _Provider(asyncio.Protocol):
         self._transport = cast("asyncio.WriteTransport", transport)
 
     def data_received(self, data: bytes) -> None:
+        if not self._buffer:
+            self._came_at = time.time()
         self._buffer += data
         head, end, body = self._buffer.partition(b"\r\n\r\n")
         length = _LENGTH.search(head)
@@ -77,9 +83,14 @@ class _Provider(asyncio.Protocol):
         self._buffer = b""
         if head.startswith(b"GET /closed"):
             self._json({"closed_at": closed_at})
+        elif head.startswith(b"GET /arrivals"):
+            self._json(arrivals)
         elif head.startswith(b"GET"):
             self._json({"object": "list", "data": []})
         else:
+            call = _CALL.search(head)
+            if call is not None:
+                arrivals[call[1].decode()] = self._came_at
             self._answer = asyncio.create_task(self._play(body))
 
     def _json(self, found: object) -> None:
@@ -97,6 +108,9 @@ class _Provider(asyncio.Protocol):
         self._transport.write(_ROLE)
         if model[1] == b"stamps":
             await self._stamp(count, pause_s)
+        elif model[1] == b"waits":
+            await asyncio.sleep(count / 1000)
+            await self._speak(5, 0)
         else:
             await self._speak(count, pause_s)
         for chunk in _END:

@@ -10,7 +10,9 @@ from typing import Any
 
 import pytest
 
-from tests.acceptance.processes import KEY, ROOT, environment, serving
+from tests import postgres
+from tests.acceptance.processes import KEY, ROOT, environment, provider, serving
+from tests.api.fleet_serving import nodes_for
 
 PLAY_S = 240.0
 
@@ -30,10 +32,21 @@ def reports(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
     @cache
     def report(sdk: str) -> Report:
-        with serving(tmp_path_factory.mktemp(sdk), sandbox="auto") as server:
+        data = tmp_path_factory.mktemp(sdk)
+        if postgres.IS_FLEET:
+            with provider() as address, nodes_for(data, f"{address}/v1", _variables()) as url:
+                return play(sdk, [url, KEY, address])
+        with serving(data, sandbox="auto") as server:
             return play(sdk, [server.url, KEY, server.provider])
 
     return report
+
+
+def _variables() -> dict[str, str]:
+    """What a fleet's nodes are told beside what all are."""
+    told = environment(None, sandbox="auto")
+    named = {name: value for name, value in told.items() if name.startswith("UNDERSTUDY_")}
+    return {**named, "UNDERSTUDY_API_KEY": KEY}
 
 
 def play(sdk: str, arguments: Sequence[str]) -> Report:

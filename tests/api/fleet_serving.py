@@ -55,14 +55,30 @@ def serving_fleet(data: Path, values: Mapping[str, Any]) -> Iterator[tuple[str, 
     given |= {"database_connections": 4}
     settings = {f"{PREFIX}{name.upper()}": _shown(name, value) for name, value in given.items()}
     beside = Beside(Settings(data=str(data), **{**given, "sandbox": "off"}))
-    with tempfile.TemporaryDirectory(dir=data.parent) as folder:
-        shared = Shared(given["upstream_url"], settings={**settings, **_s3().environment})
-        with fleet(Path(folder), shared, api=2, worker=2) as nodes, Balance(nodes.urls) as balance:
-            beside.start()
-            try:
-                yield balance.url, beside
-            finally:
-                beside.stop()
+    with nodes_for(data, given["upstream_url"], settings) as url:
+        beside.start()
+        try:
+            yield url, beside
+        finally:
+            beside.stop()
+
+
+@contextmanager
+def nodes_for(data: Path, provider_url: str, settings: Mapping[str, str]) -> Iterator[str]:
+    """The balancer's URL of nodes whose record and blobs stand for a data folder; `settings` are
+    variables."""
+    usual = {
+        "UNDERSTUDY_DATABASE_URL": postgres.url_of(data),
+        "UNDERSTUDY_BLOBS_URL": _bytes_of(data),
+        "UNDERSTUDY_DATABASE_CONNECTIONS": "4",
+    }
+    shared = Shared(provider_url, settings={**usual, **settings, **_s3().environment})
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        fleet(Path(folder), shared, api=2, worker=2) as nodes,
+        Balance(nodes.urls) as balance,
+    ):
+        yield balance.url
 
 
 def _shown(name: str, value: object) -> str:

@@ -1,0 +1,303 @@
+"""Scaled out: one API node and workers of their own on PostgreSQL and a disk that syncs.
+
+Dispatch is the time from the commit that creates a run (PostgreSQL's own commit timestamp) to the
+first byte of the request at the provider, beside a bare claim: the same row found, leased and
+committed by one statement on one connection. Both clocks are this machine's.
+"""
+
+import asyncio
+import json
+import re
+import time
+import urllib.request
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import asyncpg
+import httpx2
+
+from benchmarks.figures import Figure, judged, median, p99
+from benchmarks.plan import Plan
+from benchmarks.stage import KEY, Stage
+from tests.fleet.clusters import Cluster, private
+from tests.fleet.fleet import Shared, fleet
+from tests.fleet.installations import any_installation
+from tests.fleet.statements import execute, fetch
+
+_TICK_MS = 30
+_NATS = "nats://127.0.0.1:4222"
+_AT_ONCE = 48  # Clients, for the throughput of workers that are capped at 16 runs each.
+_STAMP = re.compile(rb'"value":"(\d+)@([\d.]+) "')
+_BARE = """
+with due as (
+  select id from bare where lease_owner is null and due_at <= $1
+  order by due_at, id limit 1 for update skip locked
+)
+update bare set lease_owner = $2, lease_until = $1 + 15, fence = fence + 1
+where id in (select id from due)
+returning id, fence
+"""
+_BARE_TABLE = """
+create table if not exists bare (
+  id text primary key, due_at double precision not null, lease_owner text,
+  lease_until double precision, fence bigint not null default 0
+);
+create index if not exists bare_due on bare (due_at, id) where lease_owner is null;
+truncate bare;
+insert into bare select 'run_' || n, n from generate_series(1, 10000) as n;
+"""
+# What the target leaves out: ticks of deltas, heartbeats, BEGIN and SET. The rest is counted.
+_LEFT_OUT = re.compile(
+    r"^(begin|commit|set|show|select pg_stat|select pg_catalog)|set_config|"
+    r"clock_timestamp|insert into nodes|update jobs set lease_until",
+    re.IGNORECASE,
+)
+_WRITES = re.compile(r"^\s*(select apply|with recursive held|insert|update|delete)", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class _Nodes:
+    """A client of the API node, and what is behind it."""
+
+    record: str
+    upstream: str
+    http: httpx2.AsyncClient
+    assistant_id: str
+
+
+def measure(stage: Stage, plan: Plan) -> Iterator[Figure]:
+    """All figures of several nodes."""
+    with private(
+        any_installation(),
+        statements=True,
+        on_disk=True,
+        track_commit_timestamp="on",
+        max_wal_size="4GB",
+    ) as cluster:
+        yield from asyncio.run(_of_one_run(stage, plan, cluster))
+        for nats_url in (None, _NATS):
+            yield asyncio.run(_delta_delay(stage, plan, cluster, nats_url))
+        yield asyncio.run(_two_workers(stage, plan, cluster))
+
+
+async def _of_one_run(stage: Stage, plan: Plan, cluster: Cluster) -> list[Figure]:
+    """Dispatch and statements, of runs one after the other."""
+    async with _fleet(stage, cluster, worker=1) as nodes:
+        await _runs(nodes, 30)
+        bare = await _bare_claims(cluster, plan.dispatches)
+        before, started = _counted(cluster), time.monotonic()
+        runs = await _runs(nodes, plan.dispatches)
+        after, busy_s = _counted(cluster), time.monotonic() - started
+        late = _dispatches(nodes, runs)
+        await asyncio.sleep(busy_s)
+        idle = _counted(cluster)
+    shown = f"{median(late):.2f} ms"
+    dispatch = judged(
+        Figure(
+            "dispatch to a worker: commit to upstream, p50",
+            shown,
+            f"{median(bare):.2f} ms",
+            f"{median(late) / median(bare):.1f} times",
+            note=f"p99 {p99(late):.1f} ms; a bare claim {p99(bare):.1f}",
+        ),
+        median(late) / median(bare),
+        at_most=3,
+        unit=" times",
+    )
+    return [dispatch, *_statements(before, after, idle, len(runs))]
+
+
+async def _runs(nodes: _Nodes, count: int) -> list[str]:
+    """So many runs of one turn, one after the other; their ids."""
+    found = []
+    for _ in range(count):
+        found.append(await _run(nodes))
+        await asyncio.sleep(0.02)  # What follows a run's end is over.
+    return found
+
+
+async def _run(nodes: _Nodes) -> str:
+    """A thread with a message, and a run of it that is watched to its end."""
+    said = {"messages": [{"role": "user", "content": "Hello."}]}
+    thread = (await nodes.http.post("/threads", json=said)).raise_for_status().json()["id"]
+    body = {"assistant_id": nodes.assistant_id, "stream": True}
+    answer = await nodes.http.post(f"/threads/{thread}/runs", json=body)
+    assert b"event: thread.run.completed" in answer.raise_for_status().content, answer.text
+    found = re.search(rb'"(run_\w+)"', answer.content)
+    assert found is not None
+    return found[1].decode()
+
+
+async def _bare_claims(cluster: Cluster, count: int) -> list[float]:
+    """Milliseconds of each."""
+    execute(cluster.url, _BARE_TABLE)
+    connection = await asyncpg.connect(cluster.url)
+    took = []
+    for _ in range(count):
+        started = time.perf_counter()
+        rows = await connection.fetch(_BARE, 1e9, "boot_bare")
+        took.append(1000 * (time.perf_counter() - started))
+        assert len(rows) == 1
+        await asyncio.sleep(0.005)
+    await connection.close()
+    return took
+
+
+def _dispatches(nodes: _Nodes, runs: Sequence[str]) -> list[float]:
+    """Milliseconds from each run's commit to its first byte at the provider."""
+    with urllib.request.urlopen(f"{nodes.upstream}/arrivals") as answer:
+        arrivals: dict[str, float] = json.load(answer)
+    committed = fetch(
+        nodes.record,
+        "select run_id, extract(epoch from pg_xact_commit_timestamp(xmin))::double precision "
+        "from events where fence = 0 and seq_from = 1",
+    )
+    at = {str(run_id): float(when) for run_id, when in committed}
+    return [1000 * (arrivals[f"{run}:llm:1:1"] - at[run]) for run in runs]
+
+
+def _counted(cluster: Cluster) -> Counter[str]:
+    """How often each statement was performed."""
+    rows = fetch(cluster.url, "select query, calls from pg_stat_statements")
+    counts: Counter[str] = Counter()
+    for query, calls in rows:
+        if not _LEFT_OUT.search(query):
+            counts[" ".join(query.split())[:160]] += calls
+    return counts
+
+
+def _statements(
+    before: Mapping[str, int], after: Mapping[str, int], idle: Mapping[str, int], runs: int
+) -> list[Figure]:
+    """Of one run, less what the nodes ask when nothing happens, for as long."""
+    each = {
+        query: (2 * after[query] - before.get(query, 0) - idle.get(query, 0)) / runs
+        for query in after
+    }
+    each = {query: count for query, count in each.items() if count >= 0.05}
+    thread = 1.0  # The commit that makes the run's thread is none of the run.
+    statements = sum(each.values()) - thread
+    commits = sum(count for query, count in each.items() if _WRITES.search(query)) - thread
+    shown = "; ".join(
+        f"{count:.1f} {query[:40]}"
+        for query, count in sorted(each.items(), key=lambda one: -one[1])
+    )
+    return [
+        judged(
+            Figure("statements of a run of one turn", f"{statements:.1f}", "", "", note=shown),
+            statements,
+            at_most=12,
+        ),
+        judged(
+            Figure("commits of a run of one turn", f"{commits:.1f}", "", ""), commits, at_most=8
+        ),
+    ]
+
+
+async def _delta_delay(stage: Stage, plan: Plan, cluster: Cluster, nats_url: str | None) -> Figure:
+    """From the provider's write to the client of another node than the one that drives the run."""
+    model = f"stamps-{plan.delay_deltas}-50"
+    async with _fleet(stage, cluster, worker=1, nats_url=nats_url, model=model) as nodes:
+        late = [one for _ in range(plan.delay_pairs) for one in await _stamped(nodes)]
+    name = "delta to another node" if nats_url is None else "delta to another node, with NATS"
+    return judged(
+        Figure(f"{name}, p50", f"{median(late):.1f} ms", "", "", note=f"p99 {p99(late):.1f} ms"),
+        median(late),
+        at_most=_TICK_MS + 5 if nats_url is None else 5,
+        unit=" ms",
+    )
+
+
+async def _stamped(nodes: _Nodes) -> list[float]:
+    """Of one stream, each delta's delay in milliseconds."""
+    said = {"messages": [{"role": "user", "content": "Hello."}]}
+    thread = (await nodes.http.post("/threads", json=said)).raise_for_status().json()["id"]
+    body = {"assistant_id": nodes.assistant_id, "stream": True}
+    late, rest = [], b""
+    async with nodes.http.stream("POST", f"/threads/{thread}/runs", json=body) as answer:
+        async for piece in answer.aiter_raw():
+            now = time.monotonic()
+            *frames, rest = (rest + piece).split(b"\n\n")
+            for frame in frames:
+                found = _STAMP.search(frame)
+                if found is not None and b"thread.message.delta" in frame:
+                    late.append(1000 * (now - float(found[2])))
+    return late
+
+
+async def _two_workers(stage: Stage, plan: Plan, cluster: Cluster) -> Figure:
+    """Runs a second of two workers and of one, each with 16 runs at once; the provider takes
+    100 ms to say anything."""
+    rates: dict[int, list[float]] = {1: [], 2: []}
+    for number in range(2 * plan.worker_pairs):
+        count = 1 + (number + number // 2) % 2  # 1, 2, 2, 1, ...
+        async with _fleet(
+            stage, cluster, worker=count, model="waits-100", UNDERSTUDY_MAX_RUNS="16"
+        ) as nodes:
+            rates[count].append(await _rate(nodes, plan.workers_s))
+    one, two = median(rates[1]), median(rates[2])
+    return judged(
+        Figure(
+            "runs of 2 workers, 16 at once each",
+            f"{two:.0f} a second",
+            f"{one:.0f} of one",
+            f"{two / one:.2f} times",
+        ),
+        two / one,
+        at_least=1.7,
+        unit=" times",
+    )
+
+
+async def _rate(nodes: _Nodes, seconds: float) -> float:
+    """Runs a second, of as many clients as keep all slots busy."""
+    done = 0
+    ends_at = time.monotonic() + 1.0 + seconds
+    counts_from = ends_at - seconds
+
+    async def client() -> None:
+        nonlocal done
+        while time.monotonic() < ends_at:
+            await _run(nodes)
+            done += counts_from <= time.monotonic() < ends_at
+
+    await asyncio.gather(*(client() for _ in range(_AT_ONCE)))
+    return done / seconds
+
+
+@asynccontextmanager
+async def _fleet(
+    stage: Stage,
+    cluster: Cluster,
+    *,
+    worker: int,
+    nats_url: str | None = None,
+    model: str = "deltas-5",
+    **more: str,
+) -> AsyncIterator[_Nodes]:
+    """One API node and so many workers on a schema of their own, with an assistant."""
+    schema = f"bench_{time.monotonic_ns()}"
+    execute(cluster.url, f"create schema {schema}")
+    record, upstream = (
+        f"{cluster.url}?search_path={schema}",
+        f"http://127.0.0.1:{stage.upstream.port}",
+    )
+    settings = {"UNDERSTUDY_API_KEY": KEY, "UNDERSTUDY_EMBEDDING_MODEL": "off", **more}
+    if nats_url is not None:
+        settings["UNDERSTUDY_NATS_URL"] = nats_url
+    with TemporaryDirectory(prefix="understudy-bench-") as name:
+        folder = Path(name)
+        shared = Shared(f"{upstream}/v1", record, f"file://{folder}/blobs", settings)
+        with fleet(folder, shared, api=1, worker=worker) as nodes:
+            async with httpx2.AsyncClient(
+                base_url=nodes["api-0"].url,
+                headers={"Authorization": f"Bearer {KEY}"},
+                timeout=60,
+                limits=httpx2.Limits(max_connections=100),
+            ) as http:
+                made = await http.post("/assistants", json={"model": model})
+                yield _Nodes(record, upstream, http, made.raise_for_status().json()["id"])
