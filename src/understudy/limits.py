@@ -89,7 +89,7 @@ CONTEXT_TOKENS = 128_000  # A setting.
 CONTEXT_TOKENS_MAX = 10_000_000  # No model's window is larger; a provider's word above it is noise.
 CONTEXT_RESERVE_TOKENS = 1_024  # Kept free for the answer when no completion cap is given.
 WHOLE_FRAME_BYTES = 4_096  # A run's frame that the log keeps as it is: making it slim costs more.
-CONFLICT_RETRIES = 5
+CONFLICT_RETRIES = 20
 MERGE_RETRIES = 100  # Of a file's: a client that edits attributes must not stop its indexing.
 LIVE_LOG_BYTES = 16 * 1024  # Frames of one live run kept in memory; older ones are re-read.
 

@@ -141,7 +141,9 @@ async def _launch(call: Call, launch: Launch, *, streams: bool) -> Run | Stream:
         await _explain(call, run.thread_id, conflict)
         raise
     stores.ring(call)
-    return run_stream(call, run.id, (launch.fence, 0)) if streams else run
+    if not streams:
+        return run
+    return run_stream(call, run.id, (launch.fence, 0), known=launch.known)
 
 
 def _replayed(call: Call, stream: str) -> Stream:

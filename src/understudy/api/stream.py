@@ -1,6 +1,6 @@
 """Server-sent events: what an operation returns when it answers with a stream."""
 
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -26,10 +26,15 @@ class Stream:
 
 
 def run_stream(
-    call: "Call", run_id: str, after: tuple[int, int], *, is_replay: bool = False
+    call: "Call",
+    run_id: str,
+    after: tuple[int, int],
+    *,
+    is_replay: bool = False,
+    known: Sequence[bytes] = (),
 ) -> Stream:
     """The events of a run after a place, with `done`. A replay has event ids, and goes on where the
-    client answered a requires_action.
+    client answered a requires_action. `known` are the first frames after the place, if they are.
 
     A client that goes away does not stop the run (SPEC 8.5), unless it asked for that with
     `x-cancel-on-disconnect: true`.
@@ -37,6 +42,7 @@ def run_stream(
     with_ids = is_replay or call.headers.get(EVENT_IDS_HEADER) == "1"
     cancels = call.headers.get(CANCEL_HEADER, "").lower() == "true"
     tail = call.app.log.tail(call.project, run_id, after, with_ids=with_ids, goes_on=is_replay)
+    tail.known = known
     return Stream(_cancelling(call, run_id, tail) if cancels else tail.frames(), tail)
 
 

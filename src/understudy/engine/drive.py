@@ -125,21 +125,19 @@ class Driver:
 
     async def _loaded(self) -> State | None:
         """The run as the record has it; where its first call is to be made at once, the end of its
-        thread is read in the same moment."""
+        thread is read along."""
         app, project, job = self.app, self.lease.project, self.lease.job
-        loading = record.load_state(app.store, project, job.id, self.versions)
         if not self.is_journalled or job.thread_id is None:
-            return await loading
-        newest: history.Newest
-        state, newest = await asyncio.gather(
-            loading, history.read_newest(app, project, job.thread_id)
-        )
+            return await record.load_state(app.store, project, job.id, self.versions)
+        run, newest = await history.beginning(app, project, job.id, job.thread_id)
+        if run is None:
+            return None
 
-        async def known() -> history.Newest:
+        async def known() -> history.Newest | None:
             return newest
 
         self._newest = known
-        return state
+        return await record.state_of(app.store, project, run, self.versions)
 
     async def _go(self, move: Move | None) -> None:
         """The loop: perform, feed back, commit, until the run rests."""

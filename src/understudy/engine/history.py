@@ -86,9 +86,18 @@ def newest_of(rows: Sequence[Row]) -> Newest | None:
     return Newest([_stored(record) for record in page], has_older)
 
 
-async def read_newest(app: App, project: str, thread_id: str) -> Newest:
-    """How the thread ends."""
-    return await _older(app, project, thread_id, None)
+async def beginning(
+    app: App, project: str, run_id: str, thread_id: str
+) -> tuple[Listed | None, Newest | None]:
+    """A run that was claimed, and how its thread ends, as `newest_of` tells it."""
+    run, rows = await app.store.beginning(
+        project,
+        run_id,
+        thread_id,
+        limit=limits.MESSAGES_READ_ALONG,
+        most_bytes=limits.MESSAGE_READ_ALONG_BYTES,
+    )
+    return run, newest_of(rows)
 
 
 async def next_question(
@@ -186,7 +195,7 @@ async def _read(app: App, project: str, state: State, window: Window, end: End) 
     page = await end.newest()
     if page is None:
         await end.begun()
-        page = await read_newest(app, project, thread_id)
+        page = await _older(app, project, thread_id, None)
     while True:
         for stored in page.messages:
             if stored.message.run_id == state.run.id or not transcript.enters(stored.message):

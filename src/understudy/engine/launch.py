@@ -92,6 +92,12 @@ class Launch:
             self.app.worker.release(self.job.project)
 
     @property
+    def known(self) -> Sequence[bytes]:
+        """The first frames of the run, where nobody here goes on with it: a stream of it need not
+        read them."""
+        return self._frames if self.job.lease_owner is None else ()
+
+    @property
     def told(self) -> Told | None:
         """Hears of what the commit has read, before it is durable; None: it reads nothing."""
         return self._read if self._readings else None

@@ -71,9 +71,12 @@ class Versions:
 async def load_state(store: Store, project: str, run_id: str, versions: Versions) -> State | None:
     """The run with what it has open; None when it is gone."""
     record = await store.get("run", project, run_id)
-    if record is None:
-        return None
-    versions.saw(run_id, record.version)
+    return None if record is None else await state_of(store, project, record, versions)
+
+
+async def state_of(store: Store, project: str, record: Listed, versions: Versions) -> State:
+    """The same, of a run that was read already."""
+    versions.saw(record.id, record.version)
     private = private_of(record, RunPrivate)
     step = step_private = message = None
     if private.open_step is not None:

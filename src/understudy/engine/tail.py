@@ -1,6 +1,6 @@
 """Tail: one reader of a run's events: live from memory, otherwise from the store."""
 
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
@@ -70,6 +70,7 @@ class Tail:
         self._run: Run | None = None
         self._is_over = False
         self.push: Push | None = None
+        self.known: Sequence[bytes] = ()  # Frames after the place that need not be read.
 
     async def frames(self) -> AsyncGenerator[bytes]:
         """The frames after the place, live ones as they come, until the event that ends streams.
@@ -93,14 +94,15 @@ class Tail:
                         yield frames.error_frame(live.error)
                         return
                     continue
-                if read := await self._read():
+                read = self._known() or await self._read()
+                if read:
                     yield self._closed(read)
+                if self._goes_elsewhere(live):
                     continue
-                if self._lives.live(run_id) is not live:
-                    continue
-                if await self._store.job(run_id) is None and not await self._has_more():
+                if not read and await self._is_silent():
                     yield await self._end()
                     return
+                # What was read a moment ago rings when there is more.
                 rang = await rings.wait(limits.POLL_JOBS_S)
                 quiet_s = 0.0 if rang else quiet_s + limits.POLL_JOBS_S
                 if quiet_s >= limits.KEEP_ALIVE_S:
@@ -145,6 +147,16 @@ class Tail:
             for offset, frame in enumerate(fresh)
         )
 
+    def _known(self) -> bytes:
+        """What the door has committed itself, in the first place."""
+        shown, self.known = self.known, ()
+        fence, first = self._place
+        self._place = (fence, first + len(shown))
+        if not self._reads.with_ids:
+            return b"".join(shown)
+        numbered = enumerate(shown, first + 1)
+        return b"".join(frames.with_id(frame, (fence, seq)) for seq, frame in numbered)
+
     async def _read(self) -> bytes:
         """What the store has after the place, up to the event that ends streams."""
         shown: list[bytes] = []
@@ -161,6 +173,15 @@ class Tail:
                     if self._is_over:
                         return b"".join(shown)
         return b"".join(shown)
+
+    def _goes_elsewhere(self, live: LiveLog | None) -> bool:
+        """Whether there is nothing to wait for in the record: it is over, or live from here on."""
+        now = self._lives.live(self._reads.run_id)
+        return self._is_over or now is not live or (now is not None and now.covers(self._place))
+
+    async def _is_silent(self) -> bool:
+        """Whether nothing more comes: nobody has work left on the run."""
+        return await self._store.job(self._reads.run_id) is None and not await self._has_more()
 
     async def _has_more(self) -> bool:
         """Whether the store has anything after the place."""

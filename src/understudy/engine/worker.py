@@ -231,13 +231,19 @@ class Worker:
         with self.app.bell.subscribe("jobs") as rings:
             while not self._is_draining:
                 try:
-                    await self._claim()
-                    wait_s = await self._next_look_s()
+                    free = self._free
+                    taken = await self._claim()
+                    if 0 < taken < free:  # All that was due; what will be, a poll finds in time.
+                        self._has_backlog = False
+                        wait_s = limits.POLL_JOBS_S
+                    else:
+                        wait_s = await self._next_look_s()
                 except Unavailable as away:
                     wait_s = away.retry_after_s
                 await rings.wait(wait_s)
 
-    async def _claim(self) -> None:
+    async def _claim(self) -> int:
+        """Take what is due, as far as slots are free; how many jobs came."""
         now = self.app.world.now()
         jobs = await self.app.store.claim(
             owner=self._boot_id,
@@ -249,6 +255,7 @@ class Worker:
         for job in jobs:
             lease = Lease(job, self._boot_id)
             self._work(lease, self._job(lease))
+        return len(jobs)
 
     async def _job(self, lease: Lease) -> None:
         await JOBS[lease.job.kind](self.app, lease)

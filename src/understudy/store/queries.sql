@@ -71,6 +71,24 @@ where parent = :parent and kind = :kind and project = :project
 order by created_at desc, seq desc
 limit :limit;
 
+-- name: beginning
+-- A run, and the newest objects of its thread as above.
+select place, id, version, body, private from (
+  select 0 as place, id, version, body, private from objects
+  where id = :id and kind = 'run' and project = :project
+  union all
+  select row_number() over (order by created_at desc, seq desc) as place, id, version, body, private
+  from (
+    select id, version, created_at, seq, private,
+      case when octet_length(body) <= :most_bytes then body end as body
+    from objects
+    where parent = :parent and kind = :kind and project = :project
+    order by created_at desc, seq desc
+    limit :limit
+  ) as newest
+) as found
+order by place;
+
 -- name: list_run_messages_asc
 -- The messages of a thread that one run made, between two places, oldest first.
 select id, version, body, private

@@ -37,7 +37,9 @@ _BY_KEY = frozenset({"active_run", "answer", "get", "job", "key"})
 
 # Reads of one page along an index: they have a thread of their own, and wait behind no search. A
 # second thread for them only fought the first and the loop for the interpreter.
-_PAGES = frozenset({"cursor", "events", "get_many", "journal", "list_asc", "list_desc", "next_due"})
+_PAGES = frozenset(
+    {"beginning", "cursor", "events", "get_many", "journal", "list_asc", "list_desc", "next_due"}
+)
 
 _WRITER = "understudy.store.sqlite_writer"
 

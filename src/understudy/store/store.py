@@ -133,6 +133,16 @@ class Store:
             page.reverse()
         return page, len(rows) > limit
 
+    async def beginning(
+        self, project: str, run_id: str, thread_id: str, *, limit: int, most_bytes: int
+    ) -> tuple[Listed | None, builtins.list[Row]]:
+        """A run, and how its thread ends, for `newest_of`: what a claimed run begins with, in one
+        trip."""
+        thread = newest("message", project, thread_id, limit=limit, most_bytes=most_bytes)
+        rows = await self._database.fetch("beginning", {**thread.args, "id": run_id})
+        of_run = [row[1:] for row in rows if row[0] == 0]
+        return _listed(of_run[0]) if of_run else None, [row[1:] for row in rows if row[0] > 0]
+
     async def job(self, id: str) -> Job | None:
         """The job of this object, if work is left."""
         rows = await self._database.fetch("job", {"id": id})
