@@ -297,16 +297,24 @@ class Worker:
         return min(limits.POLL_JOBS_S, max(limits.POLL_LEAST_S, due - now))
 
     async def _heartbeat_loop(self) -> None:
-        alive_at = self.app.world.monotonic()
+        """Without the store nobody knows whose the runs are: they stop before others may start, and
+        a store that does not answer is waited for no longer than that."""
+        clock = self.app.world.monotonic
+        ours_until = clock() + limits.LEASE_S - limits.LEASE_MARGIN_S
+        wait_s = limits.HEARTBEAT_S
         while True:
-            await asyncio.sleep(limits.HEARTBEAT_S)
-            held = self._taken
+            await asyncio.sleep(wait_s)
+            held, asked_at = self._taken, clock()
+            wait_s = limits.HEARTBEAT_S
             try:
-                await self._renew(held)
-                alive_at = self.app.world.monotonic()
-            except Unavailable:
-                # Without the store nobody knows whose the runs are: stop before others start.
-                if self.app.world.monotonic() - alive_at > limits.LEASE_S - limits.LEASE_MARGIN_S:
+                async with asyncio.timeout(max(ours_until - asked_at, limits.POLL_LEAST_S)):
+                    await self._renew(held)
+                ours_until = asked_at + limits.LEASE_S - limits.LEASE_MARGIN_S
+            except (Unavailable, TimeoutError):
+                left_s = ours_until - clock()
+                if left_s > 0:
+                    wait_s = min(wait_s, left_s)
+                else:
                     for lease in held.values():
                         lease.interrupt("lost")
 
