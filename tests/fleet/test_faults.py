@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import pytest
 
 from tests.crash.checks import check_order, check_places, rows
@@ -277,6 +278,8 @@ async def test_a_drained_worker_hands_its_runs_over_at_once(
         await here.until(run, "cancelled")
         [(left,)] = here.rows("select count(*) from nodes where role = 'worker'")
         assert left == 1
+        health = httpx2.get(here.nodes["api-0"].url.replace("/v1", "/health")).json()
+        assert health["seams"]["nodes"]["detail"].startswith("2 api, 1 worker; ")
 
 
 async def test_a_worker_that_loses_its_way_to_the_record_stops_before_others_start(

@@ -1,6 +1,7 @@
 """GET /health: 200 when ready, with the state of each seam."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from typing import Literal
 
@@ -55,6 +56,7 @@ class Health:
                 ),
                 "search": SeamState(state="up", detail=self._app.embedders.state),
                 "worker": SeamState(state="up", detail=f"{live} live runs"),
+                **await self._others(),
             },
         )
         status = 200 if store.state == "up" else 503
@@ -67,6 +69,21 @@ class Health:
         except (Unavailable, TimeoutError) as error:
             return SeamState(state="down", detail=str(error) or "no answer")
         return SeamState(state="up")
+
+    async def _others(self) -> dict[str, SeamState]:
+        """The servers that share the record, where several may."""
+        if self._app.worker.is_alone:
+            return {}
+        since = self._app.world.now() - limits.NODE_ALIVE_S
+        try:
+            async with asyncio.timeout(limits.HEALTH_WAIT_S):
+                nodes = await self._app.store.nodes(since=since)
+        except (Unavailable, TimeoutError):
+            return {"nodes": SeamState(state="unknown")}
+        counts = Counter(node.role for node in nodes)
+        shown = ", ".join(f"{count} {role}" for role, count in sorted(counts.items()))
+        live = sum(node.live_runs for node in nodes)
+        return {"nodes": SeamState(state="up", detail=f"{shown}; {live} live runs in all")}
 
     async def _blobs_state(self) -> SeamState:
         """Whether files can be read. Runs without files go on, so the server stays ready."""
