@@ -228,9 +228,7 @@ async def _removed_some(app: App) -> bool:
 async def _all_removed(app: App, lease: Lease) -> bool:
     """The job goes, unless more is gone meanwhile."""
     try:
-        await app.store.commit(
-            index_changes.all_removed(), changes.delete_job(lease.id, fence=lease.fence)
-        )
+        await app.store.commit(index_changes.end_clean_up(fence=lease.fence))
     except Conflict as conflict:
         if conflict.what == "any_gone":
             return False

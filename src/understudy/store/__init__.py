@@ -85,6 +85,9 @@ class Database(Protocol):
     ) -> Awaitable[list[list[Row]]]:
         """Apply all statements or none; durable when it returns. One row list per statement.
 
+        It may not remove a row and make another one of the same id: commits that wait for the row
+        would find it gone on some engines. It replaces it (`replace_job`).
+
         `told` may be called with the rows a moment before that: most of a commit's time is the
         disk's. Nothing may be shown then, for the commit may still fail.
 

@@ -8,7 +8,7 @@ search may find changes together with the store's sums and its version, in one c
 from collections.abc import Sequence
 
 from understudy.store import Statement
-from understudy.store.changes import delete_object, update_object
+from understudy.store.changes import delete_job, delete_object, update_object
 
 CLEAN_UP = "clean-up"  # The one job that removes what is gone.
 
@@ -121,6 +121,17 @@ def all_ingested(store_id: str) -> Statement:
 def all_removed() -> Statement:
     """Changes nothing; refused while anything that is gone waits to be removed."""
     return Statement("any_gone", {}, rows=0)
+
+
+def end_clean_up(*, fence: int) -> tuple[Statement, ...]:
+    """The job that removes what is gone goes. Refused when it is not at this fence, and while
+    anything that is gone waits to be removed.
+
+    The job goes first: who drops a document at the same time holds it, or waits for it, so that
+    either the document is seen here or the job is made anew. The other way round it could be
+    dropped between the look and the lock.
+    """
+    return delete_job(CLEAN_UP, fence=fence), all_removed()
 
 
 def abandon_documents(store: int) -> Statement:

@@ -10,17 +10,16 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from typing import Any
 
-import asyncpg
 import structlog
 
 from understudy import limits
 from understudy.store import OnFatal, Row, Statement, Told, Unavailable
 from understudy.store.postgres_clock import ServerClock
-from understudy.store.postgres_line import TROUBLES, Line, Texts, connect, unavailable
-from understudy.store.postgres_text import args_of, text_of
-from understudy.store.statements import load_migrations, load_queries
+from understudy.store.postgres_line import Line, Texts
+from understudy.store.postgres_migrations import migrate
+from understudy.store.postgres_text import args_of
+from understudy.store.statements import load_queries
 from understudy.world import random_id
 
 # Commits of one statement that nobody minds if they are done twice.
@@ -35,8 +34,6 @@ _REPEATABLE = frozenset(
         "save_deltas",
     }
 )
-_LEAST_VERSION = 15
-_MIGRATING = 0x756E6465  # The advisory lock of who migrates, within a schema.
 
 
 async def open_database(
@@ -76,10 +73,12 @@ class PostgresDatabase:
         self._is_closed = False
 
     async def open(self) -> None:
-        """Connect, migrate, and look at the clock."""
+        """Migrate, connect, look at the clock, and forget what servers left that are long gone."""
         await migrate(self._url)
         async with self._line() as line:
             self._clock.heard(*await line.clock())
+            before = self._clock.now() - limits.COMMITS_KEPT_S
+            await line.fetch("forget_commits", {"before": before})
         self._looks = asyncio.create_task(self._keep_time(), name="record's clock")
 
     def now(self) -> float:
@@ -135,17 +134,27 @@ class PostgresDatabase:
             raise Unavailable("The store is closed.")
         if self._waiting >= limits.WRITE_QUEUE:
             raise Unavailable("Too many calls wait for the store's connections.")
-        self._waiting += 1
-        try:
+        if self._turns.locked():
+            await self._turn()
+        else:
             await self._turns.acquire()
-        finally:
-            self._waiting -= 1
         line = self._free.pop()
         try:
             yield line
         finally:
             self._free.append(line)
             self._turns.release()
+
+    async def _turn(self) -> None:
+        """Wait for a line to be free, but not for long."""
+        self._waiting += 1
+        try:
+            async with asyncio.timeout(limits.LINE_WAIT_S):
+                await self._turns.acquire()
+        except TimeoutError:
+            raise Unavailable("The store's connections are all busy.") from None
+        finally:
+            self._waiting -= 1
 
     async def _keep_time(self) -> None:
         """Look at the server's clock now and then."""
@@ -162,44 +171,11 @@ class PostgresDatabase:
         self._is_closed = True
         if self._looks is not None:
             self._looks.cancel()
-            await asyncio.gather(self._looks, return_exceptions=True)
-        await asyncio.gather(*self._commits, return_exceptions=True)
+            await asyncio.wait([self._looks])
+        if self._commits:
+            await asyncio.wait(self._commits)  # Who gives up waiting here cancels none of them.
+        for _ in self._lines:  # Reads that are on their way come before.
+            await self._turns.acquire()
         await asyncio.gather(*(line.close() for line in self._lines))
-
-
-# Migrations.
-
-
-async def migrate(url: str) -> None:
-    """Apply what is new, each migration in a transaction of its own, one server at a time. Servers
-    of the version before go on meanwhile: a migration only adds."""
-    try:
-        connection = await connect(url)
-        try:
-            await _migrate(connection)
-        finally:
-            await connection.close(timeout=limits.CONNECT_S)
-    except TROUBLES as error:
-        raise unavailable(error) from error
-
-
-async def _migrate(connection: "asyncpg.Connection[Any]") -> None:
-    version = connection.get_server_version()
-    if version.major < _LEAST_VERSION:
-        raise ValueError(
-            f"PostgreSQL {version.major} is too old; {_LEAST_VERSION} or newer is needed"
-        )
-    schema = await connection.fetchval("select current_schema()")
-    if schema is None:
-        raise ValueError("the search_path of this database names no schema that exists")
-    queries = load_queries("postgres")
-    lock = "select pg_advisory_lock($1, hashtext($2))"  # It ends with the connection.
-    await connection.execute(lock, _MIGRATING, schema, timeout=limits.MIGRATION_S)
-    await connection.execute(queries["create_migrations"])
-    applied = {name for (name,) in await connection.fetch(queries["applied_migrations"])}
-    record = text_of(queries["record_migration"])
-    for name, script in load_migrations("postgres"):
-        if name not in applied:
-            async with connection.transaction():
-                await connection.execute(script, timeout=limits.MIGRATION_S)
-                await connection.execute(record.sql, name)
+        for _ in self._lines:
+            self._turns.release()

@@ -3,12 +3,13 @@
 A line numbers its commits and the server keeps the last number of each line, in the commit itself.
 So a commit whose connection broke is done again under the same number, and is applied once: what
 was lost may have been the question or the answer. (A prototype that repeated blindly counted twice:
-SCALE 4.)
+SCALE 4.) An attempt that the server is still busy with holds the row of that number, and the next
+one waits for it. Of an attempt that was given up, nothing is applied once a later commit was.
 """
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import suppress
+from time import monotonic
 from typing import TypeAlias, TypeVar
 
 import asyncpg
@@ -16,33 +17,26 @@ from asyncpg import exceptions
 
 from understudy import limits
 from understudy.store import Conflict, Row, Statement, Unavailable
+from understudy.store.postgres_connect import connect
 from understudy.store.postgres_text import (
     Batch,
     Part,
-    Text,
     args_of,
     batch_of,
     part_of,
     rows_of,
     text_of,
 )
+from understudy.store.postgres_troubles import (
+    AGAIN,
+    FAILURES,
+    TROUBLES,
+    UNDONE,
+    TrueErrors,
+    unavailable,
+)
 
 T = TypeVar("T")
-
-# Troubles of the server or the way to it, which strike whoever asks just then.
-TROUBLES = (
-    OSError,
-    TimeoutError,
-    exceptions.PostgresConnectionError,
-    exceptions.InsufficientResourcesError,  # The disk is full, no memory, too many connections.
-    exceptions.OperatorInterventionError,  # It shuts down, crashed, or starts.
-    exceptions.PostgresSystemError,
-    exceptions.ReadOnlySQLTransactionError,  # It has become a standby.
-    exceptions.CannotConnectNowError,
-)
-# Of these nothing is left to find out: the server lives and has undone the commit.
-_UNDONE = (exceptions.InsufficientResourcesError, exceptions.ReadOnlySQLTransactionError)
-_AGAIN = (exceptions.DeadlockDetectedError, exceptions.SerializationError)
 
 _REFUSED = "UD001"  # `apply` raises it for a guard.
 # Named constraints → what a Conflict calls them; any other one "exists".
@@ -59,16 +53,17 @@ class Texts:
     def __init__(self, queries: Mapping[str, str]) -> None:
         self._queries = queries
         self.alone = {name: text_of(sql) for name, sql in queries.items()}
-        self._parts: dict[str, Part] = {}
+        self.parts: dict[str, Part] = {}
 
-    async def part(self, query: str, connection: "asyncpg.Connection[asyncpg.Record]") -> Part:
+    async def part(
+        self, query: str, connection: "asyncpg.Connection[asyncpg.Record]", *, timeout_s: float
+    ) -> Part:
         """The statement as a part of a commit."""
-        if query not in self._parts:
-            text = self.alone[query]
-            prepared = await connection.prepare(text.sql)
-            types = [parameter.name for parameter in prepared.get_parameters()]
-            self._parts[query] = part_of(self._queries[query], text, types)
-        return self._parts[query]
+        text = self.alone[query]
+        prepared = await connection.prepare(text.sql, timeout=timeout_s)
+        types = [parameter.name for parameter in prepared.get_parameters()]
+        self.parts[query] = part_of(self._queries[query], text, types)
+        return self.parts[query]
 
 
 class Line:
@@ -81,76 +76,93 @@ class Line:
         self._joined = joined
         self._connection: asyncpg.Connection[asyncpg.Record] | None = None
         self._number = 0
+        self._give_up_at = 0.0  # When the present caller has had its time; monotonic.
 
     async def fetch(self, query: str, args: Mapping[str, object]) -> list[Row]:
         """The rows of a statement that may be performed twice: it is when its connection breaks."""
-        text = self._texts.alone[query]
+        self._give_up_at = monotonic() + limits.OUTCOME_S
         try:
-            return await self._fetch(text, args)
-        except TROUBLES as error:
-            if isinstance(error, _UNDONE) or self._is_well:
-                raise unavailable(error) from error
-        try:
-            return await self._fetch(text, args)
-        except TROUBLES as error:
+            return await self._fetch(query, args)
+        except FAILURES as error:
             raise unavailable(error) from error
 
-    async def _fetch(self, text: Text, args: Mapping[str, object]) -> list[Row]:
-        connection = await self._connected()
-        with _TrueErrors():
-            found = await self._heard(connection.fetch(text.sql, *text.values(args)))
-        return [tuple(row) for row in found]
+    async def _fetch(self, query: str, args: Mapping[str, object]) -> list[Row]:
+        text = self._texts.alone[query]
+        values = text.values(args)
+        for attempt in range(limits.DEADLOCKS):
+            was_fresh = self._connection is None or self._connection.is_closed()
+            try:
+                connection = await self._connected()
+                found = await self._heard(
+                    connection.fetch(text.sql, *values, timeout=self._time_left())
+                )
+                return [tuple(row) for row in found]
+            except AGAIN:
+                if attempt == limits.DEADLOCKS - 1:
+                    raise
+            except TROUBLES as error:
+                if was_fresh or isinstance(error, UNDONE):
+                    raise
+        raise AssertionError("the last attempt returns or raises")
 
     async def commit(self, statements: Sequence[Statement]) -> list[list[Row]]:
         """All statements or none, once. Raises Conflict and Unavailable."""
+        self._give_up_at = monotonic() + limits.OUTCOME_S
         try:
-            connection = await self._connected()
-            with _TrueErrors():
-                parts = [
-                    (await self._heard(self._texts.part(one.query, connection)), one)
-                    for one in statements
-                ]
-        except TROUBLES as error:
-            raise unavailable(error) from error
-        self._number += 1
-        batch = batch_of(parts)
-        try:
-            found = await self._applied(batch)
+            return await self._commit(statements)
         except exceptions.UniqueViolationError as error:
             raise Conflict(_UNIQUE.get(error.constraint_name or "", "exists")) from error
+        except FAILURES as error:
+            raise unavailable(error) from error
         except exceptions.PostgresError as error:
             if error.sqlstate != _REFUSED:
                 raise
             raise Conflict(statements[int(error.detail or 0) - 1].query) from error
+
+    async def _commit(self, statements: Sequence[Statement]) -> list[list[Row]]:
+        connection = await self._connected()
+        parts = [(await self._part(one.query, connection), one) for one in statements]
+        batch = batch_of(parts)
+        self._number += 1
+        found = await self._applied(batch)
         if found is not None:
             return [rows_of(one) for one in found]
         return [await self._once_more(part, statement) for part, statement in parts]
 
+    async def _part(self, query: str, connection: "asyncpg.Connection[asyncpg.Record]") -> Part:
+        known = self._texts.parts.get(query)
+        if known is not None:
+            return known
+        return await self._heard(self._texts.part(query, connection, timeout_s=self._time_left()))
+
     async def _applied(self, batch: Batch) -> list[str | None] | None:
-        """What `apply` found; None: an attempt of which nothing was heard had applied it."""
-        clock = asyncio.get_running_loop().time
-        give_up_at = clock() + limits.OUTCOME_S
-        pause_s = limits.DATABASE_RETRY_S
+        """What `apply` found; None: an attempt of which nothing was heard had applied it. What
+        became of such an attempt is looked for while there is time."""
+        pause_s = 0.0  # Most breaks are over when they are noticed.
         deadlocks = 0
-        is_sent = False
+        is_open = False  # Whether an attempt may have been applied.
         while True:
+            was_open = is_open
             try:
                 connection = await self._connected()
-                is_sent = True
-                with _TrueErrors():
-                    found: list[str | None] | None = await self._heard(
-                        connection.fetchval(_APPLY, self._name, self._number, *batch.args())
-                    )
+                is_open = True
+                args = (self._name, self._number, *batch.args())
+                found: list[str | None] | None = await self._heard(
+                    connection.fetchval(_APPLY, *args, timeout=self._time_left())
+                )
+                assert found is not None or was_open, "no other line has this one's name"
                 return found
-            except _AGAIN as error:
+            except AGAIN:
+                is_open = was_open
                 deadlocks += 1
                 if deadlocks >= limits.DEADLOCKS:
-                    raise unavailable(error) from error
+                    raise
             except TROUBLES as error:
-                if not is_sent or isinstance(error, _UNDONE) or clock() >= give_up_at:
-                    raise unavailable(error) from error
+                is_settled = not is_open or (isinstance(error, UNDONE) and not was_open)
+                if is_settled or monotonic() + pause_s >= self._give_up_at:
+                    raise
                 await asyncio.sleep(pause_s)
-                pause_s = min(2 * pause_s, limits.DATABASE_RETRY_MOST_S)
+                pause_s = min(pause_s * 2 or limits.DATABASE_RETRY_S, limits.DATABASE_RETRY_MOST_S)
 
     async def _once_more(self, part: Part, statement: Statement) -> list[Row]:
         """The rows of a statement whose answer was lost."""
@@ -158,54 +170,61 @@ class Line:
             return []
         if not part.text.is_reading:
             raise Unavailable("The answer of a commit was lost; it was applied.")
-        return await self.fetch(statement.query, args_of(statement))
+        return await self._fetch(statement.query, args_of(statement))
 
     async def clock(self) -> tuple[float, float, float]:
-        """When it was asked, when it was heard, and what the server's clock told."""
-        loop = asyncio.get_running_loop()
+        """When it was asked and when it was heard, by the monotonic clock, and what the server's
+        clock told."""
+        self._give_up_at = monotonic() + limits.OUTCOME_S
         try:
             connection = await self._connected()
-            asked_at = loop.time()
+            asked_at = monotonic()  # Not the loop's, which stands still while it is busy.
             told: float = await self._heard(connection.fetchval(_CLOCK))
-        except TROUBLES as error:
+        except FAILURES as error:
             raise unavailable(error) from error
-        return asked_at, loop.time(), told
+        return asked_at, monotonic(), told
 
     async def close(self) -> None:
-        """Hang up; the server forgets the line, unless it cannot be reached."""
+        """Hang up."""
         connection, self._connection = self._connection, None
         if connection is None or connection.is_closed():
             return
-        with suppress(*TROUBLES, exceptions.InterfaceError):
-            async with asyncio.timeout(limits.CONNECT_S):
-                await connection.execute(_FORGET, self._name)
-                await connection.close()
-        connection.terminate()
-
-    @property
-    def _is_well(self) -> bool:
-        return self._connection is not None and not self._connection.is_closed()
+        try:
+            with TrueErrors():
+                await connection.close(timeout=limits.CONNECT_S)
+        except TROUBLES:
+            connection.terminate()
 
     async def _connected(self) -> "asyncpg.Connection[asyncpg.Record]":
-        """The connection; a new one introduces the line to the server."""
+        """The connection, or a new one."""
         if self._connection is None or self._connection.is_closed():
             self._connection = None
-            connection = await connect(self._url)
+            wait_s = min(limits.CONNECT_S, self._time_left())
+            connection = await connect(self._url, wait_s, limits.STATEMENT_S)
             try:
-                await connection.execute(_INTRODUCE, self._name)
-                await self._joined(connection)
+                with TrueErrors():
+                    await self._joined(connection)
             except BaseException:
                 connection.terminate()
                 raise
             self._connection = connection
         return self._connection
 
+    def _time_left(self) -> float:
+        """Seconds for the next question."""
+        left_s = self._give_up_at - monotonic()
+        if left_s <= 0:
+            raise TimeoutError
+        return min(limits.STATEMENT_S, left_s)
+
     async def _heard(self, asked: Awaitable[T]) -> T:
         """The answer. A connection that met a trouble, or whose answer nobody waited for, says
         nothing more: what it has in its pipe may belong to the question before."""
         try:
-            with _TrueErrors():
+            with TrueErrors():
                 return await asked
+        except exceptions.InsufficientResourcesError:
+            raise  # There is nothing wrong with the connection.
         except (*TROUBLES, asyncio.CancelledError):
             if self._connection is not None:
                 self._connection.terminate()
@@ -213,44 +232,5 @@ class Line:
             raise
 
 
-class _TrueErrors:
-    """The driver's words for a connection that is gone, and for arguments that fit no parameter."""
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
-        if isinstance(error, exceptions.DataError):
-            raise TypeError(str(error)) from error
-        if isinstance(error, exceptions.InterfaceError | exceptions.InternalClientError):
-            raise ConnectionError(str(error)) from error
-
-
-async def connect(url: str) -> "asyncpg.Connection[asyncpg.Record]":
-    """A connection with the settings that all of ours have."""
-    with _TrueErrors():
-        return await asyncpg.connect(
-            url,
-            timeout=limits.CONNECT_S,
-            command_timeout=limits.STATEMENT_S,
-            statement_cache_size=limits.STATEMENT_CACHE,
-            max_cached_statement_lifetime=0,
-            # Compiling a plan takes longer than any of our statements.
-            server_settings={"application_name": "understudy", "jit": "off"},
-        )
-
-
-def unavailable(error: BaseException) -> Unavailable:
-    """A trouble in our words."""
-    words = str(error).partition("\n")[0] or type(error).__name__
-    return Unavailable(f"PostgreSQL cannot be used: {words}")
-
-
 _APPLY = "select apply($1, $2, $3, $4, $5, $6, $7, $8, $9)"
 _CLOCK = "select extract(epoch from clock_timestamp())::double precision"
-_FORGET = "delete from commits where connection = $1"
-_INTRODUCE = """
-insert into commits (connection, number, begun_at)
-values ($1, 0, extract(epoch from clock_timestamp()))
-on conflict (connection) do nothing
-"""

@@ -13,6 +13,10 @@
 -- Succeeds when the record answers.
 select 1;
 
+-- name: forget_commits.postgres
+-- The last commits of connections that made none for long.
+delete from commits where made_at < :before;
+
 
 -- Objects.
 

@@ -149,7 +149,7 @@ create table keys (
 create table commits (
   connection text primary key,
   number bigint not null,
-  begun_at double precision not null
+  made_at double precision not null
 ) with (fillfactor = 50);
 
 -- All statements of a commit in one trip, all or none. Of each statement: its text; how many rows
@@ -167,7 +167,11 @@ declare
   text_from integer := 1;
   byte_from integer := 1;
 begin
-  update commits set number = this_number where connection = this_connection and number < this_number;
+  -- An attempt that is still at work holds this row, and its end is waited for.
+  insert into commits as last (connection, number, made_at)
+  values (this_connection, this_number, extract(epoch from clock_timestamp()))
+  on conflict (connection) do update set number = excluded.number, made_at = excluded.made_at
+  where last.number < excluded.number;
   if not found then
     return null;
   end if;
