@@ -223,6 +223,7 @@ def test_migrate_prepares_the_database(tmp_path: Path) -> None:
 def test_logs_are_json_where_nobody_watches(tmp_path: Path) -> None:
     with served(tmp_path, UNDERSTUDY_LOG_LEVEL="debug", UNDERSTUDY_API_KEY="sk-k") as server:
         headers = {"Authorization": "Bearer sk-k", "x-portkey-metadata": "Bearer sk-abcdefghi"}
+        headers["x-portkey-metadata"] += " postgresql://u:hunter22@h/d"
         httpx2.get(f"{server.url}/assistants", headers=headers)
         code, logged = server.stop()
     assert code == 0
@@ -231,6 +232,7 @@ def test_logs_are_json_where_nobody_watches(tmp_path: Path) -> None:
     assert line["path"] == "/v1/assistants"
     assert line["request_id"].startswith("req_")
     assert "abcdefghi" not in logged
+    assert "hunter22" not in logged
 
 
 def test_help_loads_no_server() -> None:

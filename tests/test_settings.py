@@ -119,7 +119,13 @@ def test_secrets_are_masked_where_values_are_printed() -> None:
     assert masked("upstream_key", "sk-abcdefghijkl") == "sk-…kl"
     assert masked("api_key", "short") == "…"
     assert masked("database_url", "postgresql://u:secret@h/d") == "postgresql://u:…@h/d"
-    assert masked("upstream_url", "http://h/v1") == "http://h/v1"
+    assert masked("database_url", "postgresql://h1:1,h2:2/d?a=b") == "postgresql://h1:1,h2:2/d?a=b"
+    assert masked("database_url", "postgresql://h/d?user=u&password=s") == (
+        "postgresql://h/d?user=u&password=…"
+    )
+    for odd in ("p@ss/word", "a:b?c#d", "[x"):  # None of these is a URL.
+        assert masked("database_url", f"postgresql://u:{odd}@h/d") == "postgresql://u:…@h/d"
+    assert masked("upstream_url", "http://h:1/v1") == "http://h:1/v1"
     assert masked("sandbox", "jupyter+http://u:p@h:1/?token=abc") == "jupyter+http://…@h:1/?token=…"
     assert masked("sandbox", "jupyter+http://abc@h:1") == "jupyter+http://…@h:1"
     assert masked("sandbox", "auto") == "auto"

@@ -41,6 +41,7 @@ from understudy.settings import (
     blobs_url_of,
     database_url_of,
     is_embedded,
+    masked,
     object_store_options,
     sandbox_folder_of,
 )
@@ -71,8 +72,8 @@ def check_settings(settings: Settings, role: Role = "serve") -> None:
         )
     if settings.upstream_url is not None and _is_own_address(settings, settings.upstream_url):
         raise SettingsError(
-            f"UNDERSTUDY_UPSTREAM_URL={settings.upstream_url} is this server's own address. Set "
-            "it to a model provider."
+            f"UNDERSTUDY_UPSTREAM_URL={masked('upstream_url', settings.upstream_url)} is this "
+            "server's own address. Set it to a model provider."
         )
     is_unsafe = settings.sandbox == "unsafe-local" and not settings.sandbox_unsafe_i_know
     if is_unsafe and not _is_loopback(settings.host):

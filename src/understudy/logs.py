@@ -8,7 +8,9 @@ from typing import Any
 
 import structlog
 
-_SECRET = re.compile(r"\b((?:sk|pk|key)-|Bearer |Basic )[A-Za-z0-9_\-./+=]{6,}")
+_SECRET = re.compile(
+    r"\b((?:sk|pk|key)-|Bearer |Basic )[A-Za-z0-9_\-./+=]{6,}|(//[^\s:/?#@]+:)[^\s/?#@]+(?=@)"
+)
 
 
 def configure(level: str) -> None:
@@ -45,8 +47,8 @@ def configure(level: str) -> None:
 def _without_secrets(
     _logger: object, _method: str, event: MutableMapping[str, Any]
 ) -> MutableMapping[str, Any]:
-    """Mask what looks like a key, wherever it stands in a line."""
+    """Mask what looks like a key or a password in a URL, wherever it stands in a line."""
     for name, value in event.items():
         if isinstance(value, str):
-            event[name] = _SECRET.sub(r"\1…", value)
+            event[name] = _SECRET.sub(r"\1\2…", value)
     return event

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
-from urllib.parse import quote, urlsplit, urlunsplit
+from urllib.parse import quote
 
 import msgspec
 from msgspec import Meta
@@ -35,8 +35,10 @@ _AWS = (
     "AWS_COPY_IF_NOT_EXISTS",
 )
 _ROOTS_SANDBOX = Path("/var/lib/understudy/sandbox")
-_TOKEN = re.compile(r"([?&]token=)[^&#]+", re.IGNORECASE)
+_TOKEN = re.compile(r"([?&](?:token|password|sslpassword)=)[^&#]+", re.IGNORECASE)
 _USER = re.compile(r"//[^/@]*@")  # Of a Jupyter server: its token may stand there.
+# To the last @: a password that should have been percent-encoded may hold any of the others.
+_PASSWORD = re.compile(r"(//[^:/?#@]*):.*@")
 _TRUE = frozenset({"1", "true", "yes", "on"})
 _FALSE = frozenset({"0", "false", "no", "off"})
 
@@ -396,9 +398,5 @@ def _explain(problem: str, origins: Mapping[str, str]) -> str:
 
 
 def _without_password(url: str) -> str:
-    """A URL with its password hidden."""
-    parts = urlsplit(url)
-    if parts.password is None:
-        return url
-    host = parts.netloc.rpartition("@")[2]
-    return urlunsplit(parts._replace(netloc=f"{parts.username or ''}:…@{host}"))
+    """A URL with its password hidden, be it a URL or not."""
+    return _TOKEN.sub(r"\1…", _PASSWORD.sub(r"\1:…@", url))

@@ -6,10 +6,10 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 import pytest_asyncio
 
-from tests.conformance.shapes import PROJECT, job, thread
+from tests.conformance.shapes import PROJECT
 from tests.fleet.clusters import schema
 from tests.store.locks import blocker, waiting_for_locks
-from understudy.store import Conflict, changes, index_changes, open_database
+from understudy.store import Conflict, index_changes, open_database
 from understudy.store.store import Store
 
 

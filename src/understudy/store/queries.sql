@@ -9,9 +9,13 @@
 -- A statement that is run many times has a twin for PostgreSQL that takes them all: :rows is a JSON
 -- array of arrays, in which bytes are the place and the length of what is meant in :bytes.
 
--- name: ping
+-- name: ping.sqlite
 -- Succeeds when the record answers.
 select 1;
+
+-- name: ping.postgres
+-- Succeeds when the record may be written: a standby refuses it.
+update commits set number = number where false;
 
 -- name: forget_commits.postgres
 -- The last commits of connections that made none for long.
