@@ -1,15 +1,17 @@
 """What only PostgreSQL promises: commits at once on many lines, callers who leave, odd values."""
 
 import asyncio
+import random
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
 import pytest_asyncio
 
-from tests.conformance.shapes import PROJECT
-from tests.fleet.clusters import schema
+from tests.conformance.shapes import PROJECT, job, thread
+from tests.fleet.clusters import private, schema
+from tests.fleet.statements import fetch
 from tests.store.locks import blocker, waiting_for_locks
-from understudy.store import Conflict, index_changes, open_database
+from understudy.store import Conflict, changes, index_changes, open_database
 from understudy.store.store import Store
 
 
@@ -45,3 +47,50 @@ async def test_a_document_that_is_dropped_at_the_end_of_a_clean_up_has_a_job(
         await ending
     assert await store.job(index_changes.CLEAN_UP) is not None
     await other.close()
+
+
+async def test_commits_that_lock_the_same_rows_in_opposite_order_all_end() -> None:
+    """PostgreSQL gives one of two up, and it is done again: of many, again and again."""
+    with private(deadlock_timeout="30ms") as cluster, schema(cluster.url) as url:
+        stores = [Store(await open_database(url)) for _ in range(2)]
+        await stores[0].commit(thread("thread_1"), thread("thread_2"))
+        grow = [changes.grow(f"thread_{n}", project=PROJECT, by=1, limit=1_000) for n in (1, 2)]
+        outcomes = await asyncio.gather(
+            *(stores[0].commit(*grow) for _ in range(40)),
+            *(stores[1].commit(*reversed(grow)) for _ in range(40)),
+            return_exceptions=True,
+        )
+        assert outcomes == [[[], []]] * 80
+        found = fetch(url, "select children from objects")
+        assert found == [(80,), (80,)]
+        assert "deadlock detected" in cluster.log
+        for store in stores:
+            await store.close()
+
+
+async def test_statements_that_lock_many_rows_lock_them_in_one_order() -> None:
+    """A heartbeat and the deltas of the same runs, at once and in any order of theirs."""
+    runs = [f"run_{number}" for number in range(300)]
+    with private(deadlock_timeout="20ms") as cluster, schema(cluster.url) as url:
+        store = Store(await open_database(url))
+        await store.commit(*(job(run, owner="w", until=1e12) for run in runs))
+        chance = random.Random(20261130)
+
+        async def renew() -> None:
+            for _ in range(20):
+                held = [(run, 0) for run in chance.sample(runs, len(runs))]
+                renewed = await store.renew(owner="w", now=1.0, lease_until=1e12, held=held)
+                assert len(renewed) == len(runs)
+
+        async def save(lane: int) -> None:
+            for seq in range(20):
+                stretches = [
+                    changes.Stretch(run, 0, lane * 20 + seq, lane * 20 + seq, b"x", "w")
+                    for run in chance.sample(runs, len(runs))
+                ]
+                await store.commit(changes.save_deltas(stretches, created_at=1.0))
+
+        await asyncio.gather(renew(), renew(), *(save(lane) for lane in range(3)))
+        assert fetch(url, "select count(*) from events") == [(300 * 60,)]
+        assert "deadlock detected" not in cluster.log
+        await store.close()

@@ -89,21 +89,21 @@ class Line:
     async def _fetch(self, query: str, args: Mapping[str, object]) -> list[Row]:
         text = self._texts.alone[query]
         values = text.values(args)
-        for attempt in range(limits.DEADLOCKS):
+        attempts = 0
+        while True:
             was_fresh = self._connection is None or self._connection.is_closed()
+            attempts += 1
             try:
                 connection = await self._connected()
                 found = await self._heard(
                     connection.fetch(text.sql, *values, timeout=self._time_left())
                 )
                 return [tuple(row) for row in found]
-            except AGAIN:
-                if attempt == limits.DEADLOCKS - 1:
-                    raise
+            except AGAIN as error:
+                await self._pause(attempts, error)
             except TROUBLES as error:
                 if was_fresh or isinstance(error, UNDONE):
                     raise
-        raise AssertionError("the last attempt returns or raises")
 
     async def commit(self, statements: Sequence[Statement]) -> list[list[Row]]:
         """All statements or none, once. Raises Conflict and Unavailable."""
@@ -138,11 +138,11 @@ class Line:
     async def _applied(self, batch: Batch) -> list[str | None] | None:
         """What `apply` found; None: an attempt of which nothing was heard had applied it. What
         became of such an attempt is looked for while there is time."""
-        pause_s = 0.0  # Most breaks are over when they are noticed.
-        deadlocks = 0
+        attempts = 0
         is_open = False  # Whether an attempt may have been applied.
         while True:
             was_open = is_open
+            attempts += 1
             try:
                 connection = await self._connected()
                 is_open = True
@@ -152,17 +152,22 @@ class Line:
                 )
                 assert found is not None or was_open, "no other line has this one's name"
                 return found
-            except AGAIN:
+            except AGAIN as error:
                 is_open = was_open
-                deadlocks += 1
-                if deadlocks >= limits.DEADLOCKS:
-                    raise
+                await self._pause(attempts, error)
             except TROUBLES as error:
-                is_settled = not is_open or (isinstance(error, UNDONE) and not was_open)
-                if is_settled or monotonic() + pause_s >= self._give_up_at:
+                if not is_open or (isinstance(error, UNDONE) and not was_open):
                     raise
-                await asyncio.sleep(pause_s)
-                pause_s = min(pause_s * 2 or limits.DATABASE_RETRY_S, limits.DATABASE_RETRY_MOST_S)
+                # Most breaks are over when they are noticed.
+                await self._pause(attempts - 1, error)
+
+    async def _pause(self, attempts: int, error: Exception) -> None:
+        """Wait after so many attempts, longer each time: of those who fell out with each other, some
+        must be away for the others to go. Raises the last one's error when there is no time."""
+        pause_s = min(limits.DATABASE_RETRY_S * (2**attempts - 1), limits.DATABASE_RETRY_MOST_S)
+        if monotonic() + pause_s >= self._give_up_at:
+            raise error
+        await asyncio.sleep(pause_s)
 
     async def _once_more(self, part: Part, statement: Statement) -> list[Row]:
         """The rows of a statement whose answer was lost."""

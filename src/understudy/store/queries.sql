@@ -592,13 +592,19 @@ where lease_owner = :owner
 returning id, fence, cancel_asked_at;
 
 -- name: renew_leases.postgres
--- Prolong leases that nobody took; :held is a JSON array of [id, fence].
+-- Prolong leases that nobody took; :held is a JSON array of [id, fence]. Who locks many jobs locks
+-- them by their ids: save_deltas does so, too.
+with held as (
+  select jobs.id from json_array_elements(cast(:held as json)) as one
+  join jobs on jobs.id = one ->> 0 and jobs.fence = (one ->> 1)::bigint
+    and jobs.lease_owner = :owner
+  order by jobs.id
+  for no key update of jobs
+)
 update jobs set lease_until = :lease_until
-where lease_owner = :owner
-  and (id, fence) in (
-    select one ->> 0, (one ->> 1)::bigint from json_array_elements(cast(:held as json)) as one
-  )
-returning id, fence, cancel_asked_at;
+from held
+where jobs.id = held.id
+returning jobs.id, jobs.fence, jobs.cancel_asked_at;
 
 -- name: free_leases
 -- End the live leases of all other owners; whose they were stays, so that it counts as a reclaim.
@@ -745,6 +751,7 @@ held as (
   select row from soon, json_array_elements(cast(:rows as json)) as row
   join jobs on jobs.id = row ->> 0 and jobs.fence = (row ->> 1)::bigint
     and jobs.lease_owner = row ->> 6
+  order by jobs.id
   for share of jobs
 )
 insert into events (run_id, fence, seq_from, seq_to, kind, created_at, frames)
