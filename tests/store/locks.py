@@ -9,11 +9,13 @@ Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 
 WAIT_S = 10.0
 _LOOK_S = 0.01
-# Commits of the schema's stores hold a lock on this table, wherever they are.
+# Of the schema's stores: commits hold a lock on the one table, reads of objects want the other.
 _WAITING = """
 select pid from pg_stat_activity
 where wait_event_type = 'Lock' and application_name = 'understudy'
-  and pid in (select pid from pg_locks where relation = 'commits'::regclass)
+  and pid in (
+    select pid from pg_locks where relation in ('commits'::regclass, 'objects'::regclass)
+  )
 order by query_start
 """
 
@@ -26,8 +28,8 @@ async def blocker(url: str, sql: str = "select 1 from objects for update") -> Co
 
 
 async def waiting_for_locks(url: str, count: int) -> list[int]:
-    """The server processes of so many commits in this schema, as soon as they wait; the first one
-    first."""
+    """The server processes of so many callers of this schema's stores, as soon as they wait; the
+    first one first."""
     connection = await asyncpg.connect(url)
     try:
         async with asyncio.timeout(WAIT_S):

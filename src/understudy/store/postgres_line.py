@@ -162,8 +162,8 @@ class Line:
                 await self._pause(attempts - 1, error)
 
     async def _pause(self, attempts: int, error: Exception) -> None:
-        """Wait after so many attempts, longer each time: of those who fell out with each other, some
-        must be away for the others to go. Raises the last one's error when there is no time."""
+        """Wait after so many attempts, longer each time: of those who lock each other out some have
+        to be away for others to go. Raises the last one's error when there is no time."""
         pause_s = min(limits.DATABASE_RETRY_S * (2**attempts - 1), limits.DATABASE_RETRY_MOST_S)
         if monotonic() + pause_s >= self._give_up_at:
             raise error

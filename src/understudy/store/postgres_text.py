@@ -17,6 +17,15 @@ from understudy.store import Row, Statement
 _PARAMETER = re.compile(r"(?<!:):([a-z_]+)")
 _GIVES_ROWS = re.compile(r"\A\s*select\b|^returning\b", re.MULTILINE)
 _NUL_IS = "�"
+# The server's types of our columns → what Python may give for them.
+_FITS: dict[str, tuple[type, ...]] = {
+    "text": (str,),
+    "json": (str,),
+    "int4": (int,),
+    "int8": (int,),
+    "float8": (int, float),
+    "bool": (bool,),
+}
 
 
 @dataclass(frozen=True)
@@ -108,7 +117,7 @@ def batch_of(parts: Sequence[tuple[Part, Statement]]) -> Batch:
             if type == "bytea":
                 batch.bytes.append(_as_bytes(value))
             else:
-                batch.texts.append(_as_text(value))
+                batch.texts.append(_as_text(value, type))
         batch.statements.append(part.sql)
         batch.wanted.append(statement.rows)
         batch.gives.append(part.gives_rows)
@@ -148,18 +157,27 @@ def storable(value: object) -> object:
     return value.replace("\0", _NUL_IS) if isinstance(value, str) and "\0" in value else value
 
 
-def _as_text(value: object) -> str | None:
+def _as_text(value: object, type: str) -> str | None:
+    """A value of any type but bytes, which the server casts to its own."""
+    if value is None:
+        return None
+    if not isinstance(value, _FITS[type]):
+        raise _unfit(value, type)
     match value:
-        case None | str():
+        case str():
             return value
         case bool():
             return "true" if value else "false"
-        case int() | float():
-            return repr(value)
-    raise TypeError(f"a statement takes no {type(value).__name__}")
+        case float():
+            return float.__repr__(value)  # Subclasses say more.
+    return str(value)
 
 
 def _as_bytes(value: object) -> bytes | None:
     if value is None or isinstance(value, bytes):
         return value
-    raise TypeError(f"a statement takes no {type(value).__name__} for bytes")
+    raise _unfit(value, "bytea")
+
+
+def _unfit(value: object, wanted: str) -> TypeError:
+    return TypeError(f"a statement takes no {type(value).__name__} for {wanted}")
