@@ -10,7 +10,9 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from typing import Any
 
+import asyncpg
 import structlog
 
 from understudy import limits
