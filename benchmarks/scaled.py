@@ -20,6 +20,7 @@ from tempfile import TemporaryDirectory
 import asyncpg
 import httpx2
 
+from benchmarks.connection import connect
 from benchmarks.figures import Figure, judged, median, p99
 from benchmarks.plan import Plan
 from benchmarks.stage import KEY, Stage
@@ -67,6 +68,11 @@ class _Nodes:
     upstream: str
     http: httpx2.AsyncClient
     assistant_id: str
+
+    @property
+    def port(self) -> int:
+        """Of the API node."""
+        return self.http.base_url.port or 0
 
 
 def measure(stage: Stage, plan: Plan) -> Iterator[Figure]:
@@ -129,6 +135,12 @@ async def _runs(nodes: _Nodes, count: int) -> list[str]:
         found.append(await _run(nodes))
         await asyncio.sleep(0.02)  # What follows a run's end is over.
     return found
+
+
+def _body(nodes: _Nodes) -> str:
+    """A run in a thread that is made with it."""
+    thread = {"messages": [{"role": "user", "content": "Hello."}]}
+    return json.dumps({"assistant_id": nodes.assistant_id, "thread": thread, "stream": True})
 
 
 async def _run(nodes: _Nodes) -> str:
@@ -272,9 +284,13 @@ async def _rate(nodes: _Nodes, seconds: float) -> float:
 
     async def client() -> None:
         nonlocal done
+        connection = await connect(nodes.port, KEY)
+        request = connection.request("POST", "/v1/threads/runs", _body(nodes))
         while time.monotonic() < ends_at:
-            await _run(nodes)
+            heard = await connection.send(request)
+            assert b"event: thread.run.completed" in heard.body, heard.body
             done += counts_from <= time.monotonic() < ends_at
+        connection.transport.close()
 
     await asyncio.gather(*(client() for _ in range(_AT_ONCE)))
     return done / seconds
