@@ -1,9 +1,9 @@
 """Database on PostgreSQL through asyncpg: a few lines, each to one connection.
 
-Every commit is one trip: a function of ours performs its statements (migrations/0001_start.sql), so
-that the way to the server costs as much once as it would eight times. Statements that may be done
-twice without harm, such as a claim, go alone. Many servers share the record; their clock is the
-server's. PostgreSQL groups commits itself, by their concurrency.
+Every commit is one trip: a function of ours performs its statements (postgres_apply.py), so that
+the way to the server costs as much once as it would eight times. Statements that may be done twice
+without harm, such as a claim, go alone. Many servers share the record; their clock is the server's.
+PostgreSQL groups commits itself, by their concurrency.
 """
 
 import asyncio

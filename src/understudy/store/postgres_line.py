@@ -17,13 +17,13 @@ from asyncpg import exceptions
 
 from understudy import limits
 from understudy.store import Conflict, Row, Statement, Unavailable
+from understudy.store.postgres_apply import Apply, described
 from understudy.store.postgres_connect import connect
 from understudy.store.postgres_text import (
     Batch,
     Part,
     args_of,
     batch_of,
-    part_of,
     rows_of,
     text_of,
 )
@@ -54,16 +54,16 @@ class Texts:
         self._queries = queries
         self.alone = {name: text_of(sql) for name, sql in queries.items()}
         self.parts: dict[str, Part] = {}
+        self.apply = Apply(queries)
 
     async def part(
         self, query: str, connection: "asyncpg.Connection[asyncpg.Record]", *, timeout_s: float
     ) -> Part:
         """The statement as a part of a commit."""
-        text = self.alone[query]
-        prepared = await connection.prepare(text.sql, timeout=timeout_s)
-        types = [parameter.name for parameter in prepared.get_parameters()]
-        self.parts[query] = part_of(self._queries[query], text, types)
-        return self.parts[query]
+        async with asyncio.timeout(timeout_s):
+            part = await described(connection, self._queries[query])
+        self.parts[query] = part
+        return part
 
 
 class Line:
@@ -122,7 +122,7 @@ class Line:
     async def _commit(self, statements: Sequence[Statement]) -> list[list[Row]]:
         connection = await self._connected()
         parts = [(await self._part(one.query, connection), one) for one in statements]
-        batch = batch_of(parts)
+        batch = batch_of(parts, self._texts.apply.numbers)
         self._number += 1
         found = await self._applied(batch)
         if found is not None:
@@ -148,7 +148,7 @@ class Line:
                 is_open = True
                 args = (self._name, self._number, *batch.args())
                 found: list[str | None] | None = await self._heard(
-                    connection.fetchval(_APPLY, *args, timeout=self._time_left())
+                    connection.fetchval(self._texts.apply.call, *args, timeout=self._time_left())
                 )
                 assert found is not None or was_open, "no other line has this one's name"
                 return found
@@ -237,5 +237,4 @@ class Line:
             raise
 
 
-_APPLY = "select apply($1, $2, $3, $4, $5, $6, $7, $8, $9)"
 _CLOCK = "select extract(epoch from clock_timestamp())::double precision"

@@ -24,6 +24,7 @@ import structlog
 from asyncpg import exceptions
 
 from understudy import limits
+from understudy.store.postgres_apply import Apply
 from understudy.store.postgres_connect import check, connect
 from understudy.store.postgres_text import text_of
 from understudy.store.postgres_troubles import (
@@ -69,9 +70,10 @@ async def _migrate(connection: _Connection, migrations: _Migrations) -> None:
     schema = await connection.fetchval("select current_schema()")
     if schema is None:
         raise ValueError("the search_path of this database names no schema that exists")
-    if not await _new(connection, migrations):
-        return
     queries = load_queries("postgres")
+    apply = Apply(queries)
+    if not await _new(connection, migrations) and await apply.is_there(connection):
+        return
     record = text_of(queries["record_migration"]).sql
     async with _turn(connection, schema):
         await connection.execute(queries["create_migrations"])
@@ -86,6 +88,8 @@ async def _migrate(connection: _Connection, migrations: _Migrations) -> None:
                 if isinstance(error, FAILURES):
                     raise
                 raise ValueError(f"migration {name} fails: {words_of(error)}") from error
+        if not await apply.is_there(connection):
+            await apply.make(connection)
 
 
 def check_server(version: int, encoding: str) -> None:

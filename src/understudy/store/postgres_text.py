@@ -1,8 +1,8 @@
 """Statements as PostgreSQL takes them: alone, or as part of a commit in one trip.
 
 Alone, a statement's parameters are $1, $2 ... and the driver knows their types. In a commit, the
-function `apply` (migrations/0001_start.sql) performs statements of any shape, so all arguments are
-texts or bytes, and each is cast to the type that the server has for it.
+function `apply` (postgres_apply.py) performs statements of any shape, so all arguments are texts or
+bytes, and each is cast to the type that the server has for it.
 """
 
 import re
@@ -15,7 +15,7 @@ import msgspec
 from understudy.store import Row, Statement
 
 _PARAMETER = re.compile(r"(?<!:):([a-z_]+)")
-_GIVES_ROWS = re.compile(r"\A\s*select\b|^returning\b", re.MULTILINE)
+_GIVES_ROWS = re.compile(r"\A\s*select\b|\breturning\b")
 _NUL_IS = "�"
 # The server's types of our columns → what Python may give for them.
 _FITS: dict[str, tuple[type, ...]] = {
@@ -47,12 +47,19 @@ class Text:
 
 @dataclass(frozen=True)
 class Part:
-    """The same within a commit: `types` are those of its parameters."""
+    """The same within a commit, as a branch of `apply` has it: `types` are those of its parameters,
+    which stand behind the _t texts and _b bytes of the statements before."""
 
     text: Text
     sql: str
     types: tuple[str, ...]
     gives_rows: bool
+
+    @property
+    def counts(self) -> tuple[int, int]:
+        """How many of its arguments are texts, and how many are bytes."""
+        pieces = self.types.count("bytea")
+        return len(self.types) - pieces, pieces
 
 
 def text_of(sql: str) -> Text:
@@ -74,43 +81,30 @@ def part_of(sql: str, text: Text, types: Sequence[str]) -> Part:
     for name, type in zip(text.names, types, strict=True):
         is_bytes = type == "bytea"
         counts[is_bytes] += 1
-        place = f"${2 if is_bytes else 1}[{counts[is_bytes]}]"
+        place = f"_bytes[_b + {counts[True]}]" if is_bytes else f"_texts[_t + {counts[False]}]"
         forms[name] = place if type in ("bytea", "text") else f"cast({place} as {type})"
     body = _PARAMETER.sub(lambda found: forms[found[1]], sql)
-    gives_rows = _GIVES_ROWS.search(sql) is not None
-    if gives_rows:
-        body = f"with found as ({body}) select count(*), json_agg(found)::text from found"  # noqa: S608 (named statements only)
-    return Part(text, body, tuple(types), gives_rows)
+    return Part(text, body, tuple(types), _GIVES_ROWS.search(sql) is not None)
 
 
 @dataclass(frozen=True)
 class Batch:
-    """The arguments of `apply`, without which commit it is."""
+    """The arguments of `apply`, without which commit it is: the numbers of the statements, how many
+    rows each must touch, and the arguments of all."""
 
-    statements: list[str]
+    statements: list[int]
     wanted: list[int | None]
-    gives: list[bool]
-    text_ends: list[int]
     texts: list[str | None]
-    byte_ends: list[int]
     bytes: list[bytes | None]
 
     def args(self) -> tuple[object, ...]:
         """In the function's order."""
-        return (
-            self.statements,
-            self.wanted,
-            self.gives,
-            self.text_ends,
-            self.texts,
-            self.byte_ends,
-            self.bytes,
-        )
+        return self.statements, self.wanted, self.texts, self.bytes
 
 
-def batch_of(parts: Sequence[tuple[Part, Statement]]) -> Batch:
+def batch_of(parts: Sequence[tuple[Part, Statement]], numbers: Mapping[str, int]) -> Batch:
     """A commit's statements with their arguments. A TypeError is the caller's bug."""
-    batch = Batch([], [], [], [], [], [], [])
+    batch = Batch([], [], [], [])
     for part, statement in parts:
         values = part.text.values(args_of(statement))
         for value, type in zip(values, part.types, strict=True):
@@ -118,11 +112,8 @@ def batch_of(parts: Sequence[tuple[Part, Statement]]) -> Batch:
                 batch.bytes.append(_as_bytes(value))
             else:
                 batch.texts.append(_as_text(value, type))
-        batch.statements.append(part.sql)
+        batch.statements.append(numbers[statement.query])
         batch.wanted.append(statement.rows)
-        batch.gives.append(part.gives_rows)
-        batch.text_ends.append(len(batch.texts))
-        batch.byte_ends.append(len(batch.bytes))
     return batch
 
 
