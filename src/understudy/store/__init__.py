@@ -51,6 +51,16 @@ class AlreadyRunning(Exception):
     """Another process has this record open, and the record allows only one."""
 
 
+class UnfinishedCopy(ValueError):
+    """The record is the target of a move that was not finished (tables.py): it lacks rows."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "this database holds a copy that is not finished. Finish it with `understudy migrate`, "
+            "or take an empty database."
+        )
+
+
 class UnknownCursor(Exception):
     """A list cursor that is neither an object nor a deleted one; `id` is the cursor."""
 

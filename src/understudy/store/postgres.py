@@ -16,7 +16,7 @@ import asyncpg
 import structlog
 
 from understudy import limits
-from understudy.store import OnFatal, Row, Statement, Told, Unavailable
+from understudy.store import OnFatal, Row, Statement, Told, Unavailable, UnfinishedCopy
 from understudy.store.postgres_clock import ServerClock
 from understudy.store.postgres_line import Line, Texts
 from understudy.store.postgres_migrations import migrate
@@ -78,6 +78,8 @@ class PostgresDatabase:
         """Migrate, connect, look at the clock, and forget what servers left that are long gone."""
         await migrate(self._url)
         async with self._line() as line:
+            if await line.fetch("unfinished_copy", {}):
+                raise UnfinishedCopy
             self._clock.heard(*await line.clock())
             before = self._clock.now() - limits.COMMITS_KEPT_S
             await line.fetch("forget_commits", {"before": before})

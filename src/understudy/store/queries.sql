@@ -1232,6 +1232,91 @@ where parent = :store_id and kind = 'vector_store_file' and body ->> 'status' = 
 limit 1;
 
 
+-- Copying whole tables (store/tables.py). While a copy is not finished, its target has a table that
+-- says how far it is.
+
+-- name: unfinished_copy.sqlite
+-- A row where the record is an unfinished copy.
+select 1 from sqlite_master where type = 'table' and name = 'copying';
+
+-- name: unfinished_copy.postgres
+-- A row where the record is an unfinished copy.
+select 1 where to_regclass('copying') is not null;
+
+-- name: create_copying
+-- From now on the record is an unfinished copy.
+create table copying (
+  name text primary key,
+  source text not null,
+  place text,
+  copied_rows bigint not null default 0,
+  size_bytes bigint not null default 0,
+  replaced bigint not null default 0,
+  is_done boolean not null default false
+);
+
+-- name: begin_copying
+-- Nothing of a table is copied yet.
+insert into copying (name, source) values (:name, :source);
+
+-- name: copying
+-- How far the copy of each table is.
+select source, name, place, copied_rows, size_bytes, replaced, is_done from copying;
+
+-- name: keep_copying
+-- A table is copied as far as this.
+update copying
+set place = :place, copied_rows = :copied_rows, size_bytes = :size_bytes, replaced = :replaced,
+    is_done = :is_done
+where name = :name;
+
+-- name: drop_copying
+-- The copy is finished.
+drop table copying;
+
+-- name: any_record.sqlite
+-- A row where there is a record of whatever version.
+select 1 from sqlite_master where type = 'table' and name = 'migrations';
+
+-- name: any_record.postgres
+-- A row where there is a record of whatever version.
+select 1 where to_regclass('migrations') is not null;
+
+-- name: first_migration
+-- When the record was made.
+select name, applied_at from migrations order by name limit 1;
+
+-- name: columns.sqlite
+-- All columns of all tables, with their types.
+select tables.name, columns.name, columns.type
+from sqlite_master as tables join pragma_table_info(tables.name) as columns
+where tables.type = 'table' and tables.name not like 'sqlite\_%' escape '\'
+order by tables.name, columns.cid;
+
+-- name: columns.postgres
+-- All columns of all tables, with their types.
+select table_name, column_name, data_type from information_schema.columns
+where table_schema = current_schema()
+order by table_name, ordinal_position;
+
+-- name: last_number.sqlite
+-- The highest number that a table's counter has given.
+select seq from sqlite_sequence where name = :table;
+
+-- name: last_number.postgres
+-- The highest number that a table's counter has given.
+select pg_sequence_last_value(pg_get_serial_sequence(:table, :column)::regclass);
+
+-- name: number_on.sqlite
+-- A table's counter goes on behind a number.
+delete from sqlite_sequence where name = :table;
+insert into sqlite_sequence (name, seq) values (:table, :last);
+
+-- name: number_on.postgres
+-- A table's counter goes on behind a number.
+select setval(pg_get_serial_sequence(:table, :column)::regclass, :last);
+
+
 -- Migrations.
 
 -- name: create_migrations

@@ -25,7 +25,15 @@ import apsw
 import structlog
 
 from understudy import limits
-from understudy.store import AlreadyRunning, OnFatal, Row, Statement, Told, apart
+from understudy.store import (
+    AlreadyRunning,
+    OnFatal,
+    Row,
+    Statement,
+    Told,
+    UnfinishedCopy,
+    apart,
+)
 from understudy.store.lane import Lane, Outcome, Threads
 from understudy.store.sqlite_writer import TROUBLES, Writer, connect, rows_of, unavailable
 from understudy.store.statements import load_migrations, load_queries
@@ -192,11 +200,11 @@ def _thread(name: str, readers: Sequence[_Reader], on_fatal: OnFatal) -> Threads
 def _open(path: str, beside: bool, is_apart: bool) -> _Opened:
     if path in ("", ":memory:"):
         connection = connect(":memory:")
-        _migrate(connection)
+        migrate(connection)
         return _Opened(None, [], connection)
     file = Path(path)
     file.parent.mkdir(parents=True, exist_ok=True)
-    lock = _lock(file, beside)
+    lock = hold(file, beside)
     _warn_when_full(file)
     with ExitStack() as undo:
         if lock is not None:
@@ -209,7 +217,8 @@ def _open(path: str, beside: bool, is_apart: bool) -> _Opened:
 def _alone(path: str, lock: IO[str] | None) -> _Opened:
     writer = connect(path)
     if lock is not None:
-        _migrate(writer)
+        migrate(writer)
+    _require_whole(writer)
     return _Opened(lock, _readers(path), writer)
 
 
@@ -217,7 +226,9 @@ def _with_writer(path: str, lock: IO[str], undo: ExitStack) -> _Opened:
     started = apart.start(_WRITER, path, lock)
     undo.callback(started.kill)
     migrator = connect(path)
-    _migrate(migrator)
+    undo.callback(migrator.close)
+    migrate(migrator)
+    _require_whole(migrator)
     readers = _readers(path)
     migrator.close()
     return _Opened(lock, readers, None, started)
@@ -231,7 +242,7 @@ def _readers(path: str) -> list[apsw.Connection]:
     return readers
 
 
-def _lock(file: Path, beside: bool) -> IO[str] | None:
+def hold(file: Path, beside: bool) -> IO[str] | None:
     """The lock file, held until it is closed or the process ends, however it ends; so does the
     writer of a killed server, which may need a moment. None beside a server: SQLite's own locks
     keep two writers apart for the moment that this takes."""
@@ -270,7 +281,7 @@ def _warn_when_full(file: Path) -> None:
         structlog.get_logger("store").warning("disk_nearly_full", path=str(file), free_bytes=free)
 
 
-def _migrate(connection: apsw.Connection) -> None:
+def migrate(connection: apsw.Connection) -> None:
     """Apply what is new, each migration in a transaction of its own."""
     queries = load_queries("sqlite")
     connection.execute(queries["create_migrations"])
@@ -280,3 +291,8 @@ def _migrate(connection: apsw.Connection) -> None:
             with connection:
                 connection.execute(script).fetchall()
                 connection.execute(queries["record_migration"], {"name": name})
+
+
+def _require_whole(connection: apsw.Connection) -> None:
+    if connection.execute(load_queries("sqlite")["unfinished_copy"]).fetchall():
+        raise UnfinishedCopy
