@@ -33,7 +33,9 @@ def main() -> None:
         serving.serve(**options)
         return
     from understudy.commands import app
+    from understudy.transfer.command import HELP, migrate
 
+    app.command(help=HELP)(migrate)  # Neither knows the other: they are neighbours on one floor.
     app()
 
 

@@ -129,20 +129,6 @@ async def _try_seams(settings: "Settings") -> bool:
 
 
 @app.command()
-def migrate(data: DataOption = None, config: ConfigOption = None) -> None:
-    """Bring the database to this version's schema; `serve` does so by itself."""
-    settings = load(config, data=data).settings
-
-    async def run() -> None:
-        from understudy.assembly import opened_store
-
-        async with opened_store(settings):
-            print("The database is at this version's schema.")
-
-    run_to_end(run)
-
-
-@app.command()
 def rehearsal(
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port to listen on; 0 picks one.")] = 8001,
