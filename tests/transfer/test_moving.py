@@ -1,21 +1,24 @@
 """Moves of a record from and to every database: all of it, once, and found equal."""
 
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Coroutine
 from pathlib import Path
-from typing import cast
+from typing import Any, TypeVar
 
 import pytest
 
 from tests.conformance.rows import BY_NAME
+from tests.transfer.mortal import Dead, Fate, mortal
 from tests.transfer.places import KINDS, contents, filled, moved, opened, place, tell
 from understudy import limits
 from understudy.server import CannotStart
 from understudy.store import Clocked, Row, changes, open_database
 from understudy.store.store import Store
-from understudy.store.tables import TABLES, Progress, Table, Tables
+from understudy.store.tables import TABLES
 from understudy.transfer.moving import Sides, move
 from understudy.transfer.moving import opened as opened_sides
 from understudy.transfer.plan import Plan
+
+T = TypeVar("T")
 
 PAIRS = [(source, target) for source in sorted(KINDS) for target in sorted(KINDS)]
 LEASE = BY_NAME["jobs"].columns.index("lease_until")
@@ -70,63 +73,6 @@ async def test_a_second_move_is_refused_and_a_comparison_is_not(pair: tuple[str,
     assert len({*checksums}) == len(TABLES)
 
 
-class Dead(BaseException):
-    """What a copier meets that was killed."""
-
-
-class Mortal:
-    """A target whose copier is killed at its n-th change, before it or after. `spared` has the
-    changes at which an earlier life died, of those that each life has to do again."""
-
-    def __init__(
-        self, inner: Tables, at: int, *, is_applied: bool, spared: set[str] | None = None
-    ) -> None:
-        self._inner = inner
-        self._left = at
-        self._is_applied = is_applied
-        self._spared = set() if spared is None else spared
-
-    def __getattr__(self, name: str) -> object:
-        return getattr(self._inner, name)
-
-    async def begin(self, source: str) -> None:
-        """A moment."""
-        await self._meet(self._inner.begin(source))
-
-    async def write(self, table: Table, rows: Sequence[Row], progress: Progress) -> None:
-        """A moment."""
-        await self._meet(self._inner.write(table, rows, progress))
-
-    async def settle(self, last_numbers: Mapping[str, int]) -> None:
-        """A moment, once."""
-        if "settle" in self._spared:
-            await self._inner.settle(last_numbers)
-            return
-        if self._left == 1:
-            self._spared.add("settle")
-        await self._meet(self._inner.settle(last_numbers))
-
-    async def finish(self) -> None:
-        """A moment."""
-        await self._meet(self._inner.finish())
-
-    async def _meet(self, change: Coroutine[None, None, None]) -> None:
-        self._left -= 1
-        if not self._left and not self._is_applied:
-            change.close()
-            raise Dead
-        await change
-        if not self._left:
-            raise Dead
-
-
-def mortal(
-    inner: Tables, at: int, *, is_applied: bool = True, spared: set[str] | None = None
-) -> Tables:
-    """A target whose copier dies."""
-    return cast("Tables", Mortal(inner, at, is_applied=is_applied, spared=spared))
-
-
 DEATHS = [
     *((pair, 2, True) for pair in PAIRS),
     (("sqlite", "postgres"), 1, True),
@@ -142,15 +88,16 @@ async def test_a_move_that_dies_at_every_moment_ends_like_any_other(
     source, target = pair
     before = await contents(source)
     lives = 0
-    spared: set[str] = set()
+    has_settled = False  # Each life does that again, and would not get further.
     while True:
         lives += 1
         assert lives < 60
         async with opened(source) as one, opened(target) as other:
-            dying = mortal(other, at, is_applied=is_applied, spared=spared)
+            fate = Fate(at, is_applied=is_applied, spared="settle" if has_settled else "")
             try:
-                report = await move(Sides(one, dying, None), tell)
+                report = await move(Sides(one, mortal(other, fate), None), tell)
             except Dead:
+                has_settled = has_settled or fate.last == "settle"
                 continue
             except CannotStart as refused:  # It died behind its last change.
                 assert "not empty" in str(refused)
@@ -169,7 +116,7 @@ async def test_a_copy_of_another_record_is_left_alone(tmp_path: Path) -> None:
     target = place("sqlite", tmp_path / "to")
     async with opened(one) as source, opened(target) as unfinished:
         with pytest.raises(Dead):
-            await move(Sides(source, mortal(unfinished, 3), None), tell)
+            await move(Sides(source, mortal(unfinished, Fate(3)), None), tell)
     with pytest.raises(CannotStart, match="unfinished copy of another record"):
         await moved(other, target)
     await moved(one, target)
@@ -193,17 +140,17 @@ async def test_a_server_that_comes_meanwhile_leaves_the_copy_unfinished(tmp_path
     source = await filled(place("postgres", tmp_path / "from"))
     target = place("sqlite", tmp_path / "to")
 
-    class Visited(Mortal):
-        """A target that a server of the source sees."""
+    class Visit(Fate):
+        """A server comes when all rows are there."""
 
-        async def settle(self, last_numbers: Mapping[str, int]) -> None:
-            await seen(source)
-            await super().settle(last_numbers)
+        async def meet(self, name: str, change: Coroutine[Any, Any, T]) -> T:
+            if name == "settle":
+                await seen(source)
+            return await super().meet(name, change)
 
     async with opened(source) as one, opened(target) as other:
-        visited = cast("Tables", Visited(other, 0, is_applied=False))
         with pytest.raises(CannotStart, match="at work on the source"):
-            await move(Sides(one, visited, None), tell)
+            await move(Sides(one, mortal(other, Visit(999)), None), tell)
         assert await other.copying() is not None
 
 
@@ -300,7 +247,7 @@ async def test_a_source_that_changed_between_two_lives_is_found(tmp_path: Path) 
     target = place("sqlite", tmp_path / "to")
     async with opened(source) as one, opened(target) as other:
         with pytest.raises(Dead):
-            await move(Sides(one, mortal(other, 6), None), tell)
+            await move(Sides(one, mortal(other, Fate(6)), None), tell)
     await changed(source, "update objects set version = 99 where seq = 2")
     report = await moved(source, target)
     assert list(map(str, report.differences)) == ["objects id é中😀 0002 differs in version"]

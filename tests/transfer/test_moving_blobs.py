@@ -1,20 +1,24 @@
 """Blobs on a move: those that the record names, whole and once, whatever dies meanwhile."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from pathlib import Path
+from typing import Any, TypeVar, cast
 
 import msgspec
 import pytest
 
 from tests.conformance.rows import BY_NAME, fill
+from tests.transfer.mortal import Dead, Fate, MortalBlobs, mortal_blobs
 from tests.transfer.places import moved, opened, place, tell
 from understudy import limits
-from understudy.blobs import Blobs, BlobsUnavailable, NoBlob, open_blobs
+from understudy.blobs import Blobs, NoBlob, open_blobs
 from understudy.machine.private import BlobRef, FilePrivate
 from understudy.store import Row
 from understudy.store.tables import Progress
 from understudy.transfer.moving import Sides, move
+
+T = TypeVar("T")
 
 OBJECTS = BY_NAME["objects"]
 SIZES = {
@@ -125,46 +129,19 @@ async def test_blobs_move_without_a_record(tmp_path: Path) -> None:
         assert again.differing == 0
 
 
-class Cut:
-    """A target whose copier dies in the middle of its n-th blob."""
-
-    def __init__(self, inner: Blobs, at: int) -> None:
-        self._inner = inner
-        self._left = at
-        self.puts: list[str] = []
-
-    def __getattr__(self, name: str) -> object:
-        return getattr(self._inner, name)
-
-    async def delete(self, key: str) -> None:
-        """As it is."""
-        await self._inner.delete(key)
-
-    def open(self, key: str, start: int = 0, length: int | None = None) -> AsyncGenerator[bytes]:
-        """As it is."""
-        return self._inner.open(key, start, length)
-
-    async def put(self, key: str, pieces: AsyncIterator[bytes]) -> int:
-        """A moment, in which half of the blob is there under another name."""
-        self._left -= 1
-        if not self._left:
-            raise BlobsUnavailable("it died")
-        self.puts.append(key)
-        return await self._inner.put(key, pieces)
-
-
 async def test_a_second_start_goes_on_with_the_blobs_that_are_not_there(tmp_path: Path) -> None:
     """What a cut put left behind is removed, and what is there is not written again."""
     source = await record(tmp_path / "from")
     target = place("sqlite", tmp_path / "to")
     one, other = await full("memory:"), open_blobs(f"file://{tmp_path}/blobs")
-    first, second = Cut(other, 4), Cut(other, 0)
-    with pytest.raises(BlobsUnavailable, match="it died"):
-        await moved(source, target, (one, first))  # type: ignore[arg-type]
+    with pytest.raises(Dead):
+        await moved(source, target, (one, mortal_blobs(other, Fate(3, of="half"))))
     for key in SIZES:
         (tmp_path / "blobs" / f"{key}#1").write_bytes(b"half")
-    done = {path.name for path in (tmp_path / "blobs").iterdir() if "#" not in path.name}
-    report = await moved(source, target, (one, second))  # type: ignore[arg-type]
+    done = {path.name for path in (tmp_path / "blobs").iterdir() if path.name in SIZES}
+    assert 0 < len(done) < len(SIZES)
+    second = MortalBlobs(other, Fate(99))
+    report = await moved(source, target, (one, cast("Blobs", second)))
     assert report.differing == 0
     assert sorted(second.puts) == sorted(SIZES.keys() - done)
     names = {path.name for path in (tmp_path / "blobs").iterdir()}
@@ -212,20 +189,20 @@ async def test_a_move_that_is_cancelled_ends_all_its_copies(tmp_path: Path) -> N
     began = asyncio.Event()
     ended: list[str] = []
 
-    class Slow(Cut):
-        """A target that takes for ever."""
+    class Slow(Fate):
+        """Every put takes for ever."""
 
-        async def put(self, key: str, pieces: AsyncIterator[bytes]) -> int:
+        async def meet(self, name: str, change: Coroutine[Any, Any, T]) -> T:
+            change.close()
             try:
                 began.set()
-                await asyncio.sleep(100)
+                return await asyncio.Event().wait()  # type: ignore[return-value]
             finally:
-                ended.append(key)
-            return 0
+                ended.append(name)
 
+    blobs = one, mortal_blobs(open_blobs("memory:"), Slow(99))
     async with opened(source) as tables:
-        sides = Sides(tables, None, (one, Slow(open_blobs("memory:"), 0)))  # type: ignore[arg-type]
-        copying = asyncio.create_task(move(sides, tell))
+        copying = asyncio.create_task(move(Sides(tables, None, blobs), tell))
         await began.wait()
         copying.cancel()
         with pytest.raises(asyncio.CancelledError):

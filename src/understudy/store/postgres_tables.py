@@ -54,13 +54,13 @@ class PostgresTables:
         self._texts = {name: text_of(sql) for name, sql in load_queries("postgres").items()}
 
     async def open(self, url: str, side: Side) -> None:
-        """Take the lock, and see what is there."""
+        """See what is there, and take the lock."""
         with _translated():
             await self._connection.execute(_BY_INDEX)
-        await self._lock()
         if side == "source" and not await self._named("any_record"):
             raise NoRecord("This schema of the PostgreSQL database holds no record of Understudy.")
         await migrate(url)
+        await self._lock()
 
     async def _lock(self) -> None:
         """It ends with the connection."""

@@ -21,9 +21,9 @@ from understudy.store import Row
 Kind: TypeAlias = Literal["text", "bytes", "integer", "number", "boolean"]
 Side: TypeAlias = Literal["source", "target"]
 
-# Tables that are a database's own, and are not taken along: its migrations, the servers that are
-# on it, the last commits on their connections, and how far a copy to it is.
-OWN = frozenset({"commits", "copying", "migrations", "nodes"})
+# Tables that are a database's own, and are not taken along: its migrations, the servers that are on
+# it and their sessions of code, the last commits on their connections, how far a copy to it is.
+OWN = frozenset({"commits", "copying", "migrations", "nodes", "pins"})
 
 SCHEMES: dict[str, str] = {
     "sqlite": "understudy.store.sqlite_tables",

@@ -123,7 +123,12 @@ def _show(plan: "Plan", report: "Report") -> None:
         return
     for difference in report.differences[: limits.COPY_DIFFERENCES]:
         typer.echo(f"understudy: {difference}", err=True)
-    raise failure(f"the two sides are not the same: {report.differing:,} differences.")
+    hint = (
+        ""
+        if plan.verify_only or plan.target is None
+        else (" The target stays marked as unfinished; to begin again, take an empty database.")
+    )
+    raise failure(f"the two sides are not the same: {report.differing:,} differ.{hint}")
 
 
 def _next_step(plan: "Plan") -> str:
