@@ -117,6 +117,8 @@ async def test_a_batch_and_its_progress_are_one(url: str) -> None:
         await record.write(OBJECTS, rows[:2], first)
         with pytest.raises(Unavailable):
             await record.write(OBJECTS, rows[1:], Progress("objects", place=("no",), rows=5))
+        with pytest.raises((Unavailable, OverflowError)):  # It is the progress that is refused.
+            await record.write(OBJECTS, rows[2:], Progress("objects", rows=2**70))
     async with opened(url) as record:
         assert await record.count(OBJECTS) == 2
         copying = await record.copying()
