@@ -4,7 +4,15 @@ import inspect
 import re
 from pathlib import Path
 
-from understudy.store import changes, index_changes, sqlite, sqlite_tables, statements, store
+from understudy.store import (
+    changes,
+    index_changes,
+    postgres,
+    sqlite,
+    sqlite_tables,
+    statements,
+    store,
+)
 from understudy.store.statements import load_migrations, load_queries
 
 TEXT = (Path(statements.__file__).parent / "queries.sql").read_text(encoding="utf-8")
@@ -41,4 +49,6 @@ def test_every_statement_is_used_and_every_used_one_exists() -> None:
     source = "".join(map(inspect.getsource, users))
     used = {name for name in names if f'"{name}"' in source}
     assert names - used == set()
-    assert load_queries("postgres").keys() == names
+    ours = set(load_queries("postgres"))
+    assert ours >= names
+    assert {name for name in ours if f'"{name}"' in inspect.getsource(postgres)} >= ours - names

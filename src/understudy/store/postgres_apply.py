@@ -18,8 +18,12 @@ import asyncpg
 
 from understudy.store.postgres_text import Part, part_of, text_of
 
-# What nobody commits with others: they go alone, or are the migrations' own.
-_APART = re.compile(r"\A(with|create|select name from migrations|insert into migrations)\b")
+# What no server commits with others: claims and the like go alone, and some are of migrations and
+# copies, whose tables need not be there.
+_APART = re.compile(
+    r"\A(with|create|drop)\b"
+    r"|\b(migrations|copying|information_schema|setval|pg_sequence_last_value)\b"
+)
 
 _FUNCTION = """
 create or replace function {name}(
@@ -62,7 +66,7 @@ class Apply:
 
     def __init__(self, queries: Mapping[str, str]) -> None:
         self._queries = {
-            name: sql for name, sql in sorted(queries.items()) if not _APART.match(sql)
+            name: sql for name, sql in sorted(queries.items()) if not _APART.search(sql)
         }
         self.numbers = {name: number for number, name in enumerate(self._queries)}
         made_of = "\n".join([_FUNCTION, *self._queries.values()])

@@ -13,9 +13,10 @@ from asyncpg import exceptions
 
 from understudy import limits
 from understudy.store import AlreadyRunning, Row, Unavailable
-from understudy.store.postgres import migrate
-from understudy.store.postgres_line import TROUBLES, connect, unavailable
+from understudy.store.postgres_connect import connect
+from understudy.store.postgres_migrations import migrate
 from understudy.store.postgres_text import storable, text_of
+from understudy.store.postgres_troubles import FAILURES, unavailable
 from understudy.store.statements import load_queries
 from understudy.store.tables import TABLES, Copying, Kind, NoRecord, Progress, Side, Table
 
@@ -36,7 +37,7 @@ _ARRAYS: dict[Kind, str] = {"text": "text[]", "integer": "bigint[]"}
 async def open_tables(url: str, side: Side) -> "PostgresTables":
     """The record at `postgresql://...`; a source has to be there."""
     with _translated():
-        connection = await connect(url, limits.COPY_STATEMENT_S)
+        connection = await connect(url, limits.CONNECT_S, limits.COPY_STATEMENT_S)
     try:
         tables = PostgresTables(connection)
         await tables.open(url, side)
@@ -210,7 +211,7 @@ def _translated() -> Iterator[None]:
     """The driver's exceptions as ours; a refusal of rows, too, is told in the server's words."""
     try:
         yield
-    except (*TROUBLES, exceptions.PostgresError, exceptions.InterfaceError) as error:
+    except (*FAILURES, exceptions.PostgresError, exceptions.InterfaceError) as error:
         raise unavailable(error) from error
 
 
