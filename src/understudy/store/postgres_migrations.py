@@ -14,7 +14,7 @@ What follows from that for a script:
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from time import monotonic
 from typing import TypeAlias
@@ -46,15 +46,22 @@ _MIGRATING = 0x756E6465  # The advisory lock of who migrates, within a schema.
 _IS_THERE = "select to_regclass(format('%I.migrations', current_schema())) is not null"
 
 
-async def migrate(url: str, migrations: _Migrations | None = None) -> None:
-    """Apply what is new, each migration all or not at all, one server at a time. ValueError is what
-    an operator has to mend; what was applied before it stays."""
+async def migrate(
+    url: str, migrations: _Migrations | None = None, queries: Mapping[str, str] | None = None
+) -> None:
+    """Apply what is new, each migration all or not at all, one server at a time, and make the
+    function that performs these statements. ValueError is what an operator has to mend; what was
+    applied before it stays."""
     check(url)
     try:
         connection = await connect(url, limits.CONNECT_S, limits.MIGRATION_S)
         try:
             with TrueErrors():
-                await _migrate(connection, migrations or load_migrations("postgres"))
+                await _migrate(
+                    connection,
+                    migrations or load_migrations("postgres"),
+                    Apply(queries or load_queries("postgres")),
+                )
         finally:
             await connection.close(timeout=limits.CONNECT_S)
     except (Refused, *REFUSALS) as error:
@@ -63,17 +70,16 @@ async def migrate(url: str, migrations: _Migrations | None = None) -> None:
         raise unavailable(error) from error
 
 
-async def _migrate(connection: _Connection, migrations: _Migrations) -> None:
+async def _migrate(connection: _Connection, migrations: _Migrations, apply: Apply) -> None:
     """Who finds nothing new takes no lock, and needs no right to make tables."""
     encoding = await connection.fetchval("show server_encoding")
     check_server(connection.get_server_version().major, encoding)
     schema = await connection.fetchval("select current_schema()")
     if schema is None:
         raise ValueError("the search_path of this database names no schema that exists")
-    queries = load_queries("postgres")
-    apply = Apply(queries)
     if not await _new(connection, migrations) and await apply.is_there(connection):
         return
+    queries = load_queries("postgres")
     record = text_of(queries["record_migration"]).sql
     async with _turn(connection, schema):
         await connection.execute(queries["create_migrations"])
@@ -132,7 +138,8 @@ async def _whole(connection: _Connection, script: str, record: str, name: str) -
     while True:
         try:
             async with connection.transaction():
-                await connection.execute(f"set local lock_timeout = '{limits.MIGRATION_LOCK_S}s'")
+                wait_ms = int(limits.MIGRATION_LOCK_S * 1000)
+                await connection.execute(f"set local lock_timeout = {wait_ms}")
                 await connection.execute(script)
                 await connection.execute(record, name)
         except (exceptions.LockNotAvailableError, *AGAIN) as error:
