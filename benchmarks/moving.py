@@ -43,6 +43,7 @@ def main() -> None:
     parser.add_argument("--mb", type=int, default=1_000, help="of the database")
     parser.add_argument("--blobs-mb", type=int, default=200)
     parser.add_argument("--kills", type=float, nargs="*", default=[0.25, 0.6], help="at this share")
+    parser.add_argument("--back", action="store_true", help="and then back to SQLite")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -53,7 +54,10 @@ def main() -> None:
         asyncio.run(_perform(arguments.to, f"create schema {schema}"))
         try:
             joint = "&" if "?" in arguments.to else "?"
-            _move(folder, f"{arguments.to}{joint}search_path={schema}", arguments.kills)
+            url = f"{arguments.to}{joint}search_path={schema}"
+            _move(folder, url, arguments.kills)
+            if arguments.back:
+                _tell(_live(["--from", url, "--to", f"sqlite:///{folder}/back.db"], None))
         finally:
             asyncio.run(_perform(arguments.to, f"drop schema {schema} cascade"))
 
@@ -86,7 +90,10 @@ def _move(folder: Path, url: str, kills: list[float]) -> None:
     for share in kills:
         life = _live(arguments, int(share * total))
         print(f"killed after {life.seconds:.1f} s, {life.most_mb:.0f} MB resident at most")
-    life = _live(arguments, None)
+    _tell(_live(arguments, None))
+
+
+def _tell(life: Life) -> None:
     print(f"ended with {life.code} after {life.seconds:.1f} s, {life.most_mb:.0f} MB at most")
     print(life.said)
 

@@ -32,9 +32,9 @@ DEATHS = [
     ("write", 9, "before"),
     ("settle", 1, "before"),
     ("settle", 1, "after"),
-    ("half", 1, "before"),
-    ("put", 2, "after"),
-    ("half", 7, "before"),  # In the middle of a blob that is uploaded in parts.
+    ("half", 1, "before"),  # Of nine: three notes of a piece, and six pieces that go in parts.
+    ("half", 9, "before"),
+    ("put", 1, "after"),
     ("finish", 1, "before"),
 ]
 
@@ -111,7 +111,7 @@ class World:
             MOVE_TO=self.database_url,
             MOVE_BLOBS_TO=self.blobs_url,
         )
-        assert dying.stderr == ""
+        assert dying.stderr == "", dying.stderr
         return dying.returncode
 
 
