@@ -63,7 +63,7 @@ def test_one_byte_makes_the_exit_code_one(data: Path, tmp_path: Path) -> None:
     ("options", "code", "said"),
     [
         (["--from", "sqlite:///nothing.db", "--to", "sqlite:///x.db"], 1, "no database nothing.db"),
-        (["--to", "sqlite:///understudy-data/understudy.db"], 2, "--from and --to are both"),
+        (["--to", "sqlite:///understudy-data/understudy.db"], 2, "--from and --to are the same"),
         (["--to", "mysql://host/name"], 2, "No database for mysql:// URLs"),
         (["--to", POSTGRES], 1, "PostgreSQL cannot be used"),
         (["--to", "sqlite:///:memory:"], 2, "in memory"),
@@ -83,6 +83,18 @@ def test_a_slip_of_the_pen_is_one_line(
     assert len(refused.stderr.splitlines()) == 1
     made = {path.name for path in {*tmp_path.rglob("*")} - before}
     assert made <= {"understudy.db.lock", "understudy.db-wal", "understudy.db-shm"}
+
+
+@pytest.mark.parametrize("flag", ["--from", "--to"])
+@pytest.mark.parametrize("password", ["sec/ret", "sec@ret", "secret"])
+def test_no_password_is_shown(data: Path, tmp_path: Path, flag: str, password: str) -> None:
+    """Whatever is wrong with the URL; one that cannot be read is not tried."""
+    url = f"postgresql://me:{password}@127.0.0.1:1/nobody"
+    other = {"--from": "--to", "--to": "--from"}[flag]
+    refused = understudy("migrate", flag, url, other, "sqlite:///x.db", folder=tmp_path)
+    assert refused.returncode in (1, 2)
+    assert len(refused.stderr.splitlines()) == 1
+    assert "ret" not in refused.stderr + refused.stdout
 
 
 def test_a_schema_that_is_not_there_is_one_line(data: Path, tmp_path: Path) -> None:

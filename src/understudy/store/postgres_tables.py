@@ -13,7 +13,7 @@ from asyncpg import exceptions
 
 from understudy import limits
 from understudy.store import AlreadyRunning, Row, Unavailable
-from understudy.store.postgres_connect import connect
+from understudy.store.postgres_connect import check, connect
 from understudy.store.postgres_migrations import migrate
 from understudy.store.postgres_text import storable, text_of
 from understudy.store.postgres_troubles import FAILURES, unavailable
@@ -36,6 +36,7 @@ _ARRAYS: dict[Kind, str] = {"text": "text[]", "integer": "bigint[]"}
 
 async def open_tables(url: str, side: Side) -> "PostgresTables":
     """The record at `postgresql://...`; a source has to be there."""
+    check(url)
     with _translated():
         connection = await connect(url, limits.CONNECT_S, limits.COPY_STATEMENT_S)
     try:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from understudy.blobs import Blobs, BlobsUnavailable, open_blobs
 from understudy.server import CannotStart
-from understudy.settings import SettingsError, masked
+from understudy.settings import SettingsError
 from understudy.store.tables import (
     TABLES,
     NoRecord,
@@ -169,13 +169,13 @@ async def _require_rest(sides: Sides) -> None:
 async def opened(plan: Plan, options: Mapping[str, str]) -> AsyncIterator[Sides]:
     """All sides of a plan, closed in the end; `options` are those of remote blobs."""
     async with AsyncExitStack() as stack:
-        source = await _opened_tables(plan.source, "source", stack)
+        source = await _opened_tables("--from", plan.source, "source", stack)
         if not plan.verify_only and await source.copying() is not None:
             raise CannotStart("The source is itself a copy that is not finished.")
         target = None
         if plan.target is not None:
             side: Side = "source" if plan.verify_only else "target"
-            target = await _opened_tables(plan.target, side, stack)
+            target = await _opened_tables("--to", plan.target, side, stack)
         blobs = None
         if plan.blobs is not None:
             first, second = (_opened_blobs(url, options, stack) for url in plan.blobs)
@@ -183,18 +183,19 @@ async def opened(plan: Plan, options: Mapping[str, str]) -> AsyncIterator[Sides]
         yield Sides(source, target, blobs)
 
 
-async def _opened_tables(url: str, side: Side, stack: AsyncExitStack) -> Tables:
+async def _opened_tables(flag: str, url: str, side: Side, stack: AsyncExitStack) -> Tables:
+    """A record. Errors name its flag: a URL that cannot be read may show its password."""
     try:
         tables = await open_tables(url, side)
     except NoRecord as error:
         raise CannotStart(str(error)) from error
     except ValueError as error:
-        raise SettingsError(f"{masked('database_url', url)}: {error}") from error
+        raise SettingsError(f"{flag}: {error}") from error
     stack.push_async_callback(tables.close)
     unknown = unknown_columns(await tables.columns())
     if unknown:
         raise CannotStart(
-            f"{masked('database_url', url)} was made by a newer version, for it has "
+            f"{flag}: this record was made by a newer version, for it has "
             f"{', '.join(unknown)}. Move it with that one."
         )
     return tables
@@ -206,6 +207,6 @@ def _opened_blobs(url: str, options: Mapping[str, str], stack: AsyncExitStack) -
     except ValueError as error:
         raise SettingsError(str(error)) from error
     except BlobsUnavailable as error:
-        raise CannotStart(f"Cannot open {masked('blobs_url', url)}: {error}") from error
+        raise CannotStart(f"Cannot open a place for files: {error}") from error
     stack.push_async_callback(blobs.close)
     return blobs

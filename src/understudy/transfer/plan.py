@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from understudy.settings import Settings, SettingsError, blobs_url_of, database_url_of, masked
+from understudy.settings import Settings, SettingsError, blobs_url_of, database_url_of
 
 
 @dataclass(frozen=True)
@@ -63,8 +63,8 @@ def _pair(
     pair = (source or usual, target or usual)
     if _place(pair[0]) == _place(pair[1]):
         raise SettingsError(
-            f"{from_flag} and {to_flag} are both {masked('database_url', pair[0])}. Name the side "
-            "that is not where the settings have it."
+            f"{from_flag} and {to_flag} are the same place. Name the side that is not where the "
+            "settings have it."
         )
     return pair
 
