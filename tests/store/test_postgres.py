@@ -11,6 +11,7 @@ from tests.conformance.shapes import PROJECT, job, thread
 from tests.fleet.clusters import private, schema
 from tests.fleet.statements import fetch
 from tests.store.locks import blocker, waiting_for_locks
+from understudy import limits
 from understudy.store import Conflict, changes, index_changes, open_database
 from understudy.store.store import Store
 
@@ -55,11 +56,13 @@ async def test_commits_that_lock_the_same_rows_in_opposite_order_all_end() -> No
         stores = [Store(await open_database(url)) for _ in range(2)]
         await stores[0].commit(thread("thread_1"), thread("thread_2"))
         grow = [changes.grow(f"thread_{n}", project=PROJECT, by=1, limit=1_000) for n in (1, 2)]
-        outcomes = await asyncio.gather(
-            *(stores[0].commit(*grow) for _ in range(40)),
-            *(stores[1].commit(*reversed(grow)) for _ in range(40)),
-            return_exceptions=True,
-        )
+        other = await blocker(url)
+        commits = [store.commit(*grow) for store in stores[:1] for _ in range(40)]
+        commits += [store.commit(*reversed(grow)) for store in stores[1:] for _ in range(40)]
+        answers = asyncio.gather(*commits, return_exceptions=True)
+        await waiting_for_locks(url, 2 * limits.CONNECTIONS)
+        await other.close()
+        outcomes = await answers
         assert outcomes == [[[], []]] * 80
         found = fetch(url, "select children from objects")
         assert found == [(80,), (80,)]

@@ -162,7 +162,7 @@ async def test_a_frozen_connection_ends_a_commit_within_its_bound(
     began_at = loop.time()
     with pytest.raises(Unavailable, match="no answer in time"):
         await store.commit(counted())
-    assert loop.time() - began_at < 1.3
+    assert loop.time() - began_at < 2.0
     wire.release()
     await store.commit(thread("thread_1"), counted())
     assert (count(url), ids(url)) == (1, {"thread_1"})

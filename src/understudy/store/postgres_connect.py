@@ -51,6 +51,9 @@ async def connect(
                 "default_transaction_isolation": "read committed",
                 # Compiling a plan takes longer than any of our statements.
                 "jit": "off",
+                # The default is that of a disk that turns, for which a claim reads and sorts all
+                # queued runs of a project.
+                "random_page_cost": "1.1",
                 "statement_timeout": f"{patience_s * 1000:.0f}",
             },
         )

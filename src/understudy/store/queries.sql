@@ -232,8 +232,8 @@ where id = :id and kind = :kind and project = :project and version = :version;
 -- name: purge_steps
 -- Children of the runs of a deleted parent.
 delete from objects
-where seq in (
-  select step.seq from objects as run join objects as step on step.parent = run.id
+where id in (
+  select step.id from objects as run join objects as step on step.parent = run.id
   where run.parent = :parent and run.kind = 'run'
   limit :limit
 )
@@ -244,8 +244,10 @@ returning id;
 delete from events
 where (run_id, fence, seq_from) in (
   select run_id, fence, seq_from from events
-  where run_id = :parent
-    or run_id in (select id from objects where parent = :parent and kind = 'run')
+  where run_id in (
+    select cast(:parent as text)
+    union all select id from objects where parent = :parent and kind = 'run'
+  )
   limit :limit
 )
 returning run_id;
@@ -255,8 +257,10 @@ returning run_id;
 delete from journal
 where (run_id, key, attempt) in (
   select run_id, key, attempt from journal
-  where run_id = :parent
-    or run_id in (select id from objects where parent = :parent and kind = 'run')
+  where run_id in (
+    select cast(:parent as text)
+    union all select id from objects where parent = :parent and kind = 'run'
+  )
   limit :limit
 )
 returning run_id;
@@ -264,8 +268,8 @@ returning run_id;
 -- name: purge_children
 -- Children of a deleted parent; a run only when nothing of its own is left.
 delete from objects
-where seq in (
-  select child.seq from objects as child
+where id in (
+  select child.id from objects as child
   where child.parent = :parent
     and (
       child.kind <> 'run'
@@ -331,9 +335,13 @@ where kind = 'ingest' and (lease_owner is null or lease_until <= :now);
 -- queued runs each project has its turn: who holds the fewest leases comes first, and nobody gets
 -- more than the cap; what else is due comes before them. A run whose thread has its code elsewhere
 -- is left to that server for a moment. A queued run's first model call is journalled with its lease.
-with recursive held as (
-  select project, count(*) as leases from jobs
-  where lease_owner is not null and lease_until > :now and kind <> 'ingest'
+with recursive leased as materialized (
+  select id, project, due_at, expires_at, cancel_asked_at, lease_until from jobs
+  where lease_owner is not null and kind <> 'ingest'
+),
+held as (
+  select project, count(*) as leases from leased
+  where lease_until > :now
   group by project
 ),
 expired as (
@@ -373,12 +381,17 @@ ready as (
   )
 ),
 others as (
-  select id, project, due_at from jobs
-  where due_at <= :now and kind <> 'ingest'
-    and (lease_owner is null and next_call is null or lease_until <= :now)
+  select id, project, due_at from leased
+  where due_at <= :now and lease_until <= :now
     and (expires_at is null or expires_at > :now) and cancel_asked_at is null
-  order by due_at, id
-  limit :free + :urgent
+  union all
+  select * from (
+    select id, project, due_at from jobs
+    where due_at <= :now and lease_owner is null and next_call is null and kind <> 'ingest'
+      and (expires_at is null or expires_at > :now) and cancel_asked_at is null
+    order by due_at, id
+    limit :free + :urgent
+  )
 ),
 placed as (
   select ready.id, ready.due_at, 1 as turn,
@@ -421,9 +434,13 @@ on conflict (run_id, key, attempt) do nothing;
 -- queued runs each project has its turn: who holds the fewest leases comes first, and nobody gets
 -- more than the cap; what else is due comes before them. A run whose thread has its code elsewhere
 -- is left to that server for a moment. A queued run's first model call is journalled with its lease.
-with recursive held as (
-  select project, count(*) as leases from jobs
-  where lease_owner is not null and lease_until > :now and kind <> 'ingest'
+with recursive leased as materialized (
+  select id, project, due_at, expires_at, cancel_asked_at, lease_until from jobs
+  where lease_owner is not null and kind <> 'ingest'
+),
+held as (
+  select project, count(*) as leases from leased
+  where lease_until > :now
   group by project
 ),
 expired as (
@@ -465,12 +482,21 @@ ready as (
   ) as first
 ),
 others as (
-  select id, project, due_at from jobs
-  where due_at <= :now and kind <> 'ingest'
-    and (lease_owner is null and next_call is null or lease_until <= :now)
-    and (expires_at is null or expires_at > :now) and cancel_asked_at is null
-  order by due_at, id
-  limit :free + :urgent
+  (
+    select id, project, due_at from leased
+    where due_at <= :now and lease_until <= :now
+      and (expires_at is null or expires_at > :now) and cancel_asked_at is null
+    order by due_at, id
+    limit :free + :urgent
+  )
+  union all
+  (
+    select id, project, due_at from jobs
+    where due_at <= :now and lease_owner is null and next_call is null and kind <> 'ingest'
+      and (expires_at is null or expires_at > :now) and cancel_asked_at is null
+    order by due_at, id
+    limit :free + :urgent
+  )
 ),
 placed as (
   select ready.id, ready.due_at, 1 as turn,

@@ -5,6 +5,12 @@
 alter table jobs add column next_call text;
 create index jobs_ready on jobs (project, due_at, id)
   where next_call is not null and lease_owner is null;
+-- What else waits for a worker: without it, a claim reads past all queued runs.
+create index jobs_others on jobs (due_at, id)
+  where next_call is null and lease_owner is null and kind <> 'ingest';
+
+-- Documents of a store that are not ready, which an ingestion abandons at its end.
+create index documents_store on documents (store) where state <> 'gone';
 
 -- The servers that are alive, or were lately.
 create table nodes (
@@ -24,3 +30,10 @@ create table pins (
 );
 create index pins_node on pins (node);
 create index pins_until on pins (until);
+
+-- postgres:
+-- A heartbeat changes every job that is at work, and no index when its page has room: of 5,000 jobs,
+-- 94 % of the changes are such, not 85, claims take 15 ms, not 20, and the table two thirds. They
+-- are so many that autovacuum comes at each of its rounds, with its own thresholds as with lower ones.
+alter table jobs set (fillfactor = 70);
+-- all:
