@@ -90,6 +90,8 @@ STATEMENTS: list[tuple[str, Args, int]] = [
             "free": 50,
             "per_project": 500,
             "urgent": 100,
+            "waited_since": 1e5 - 2,
+            "alive_since": 1e5 - 10,
         },
         4_000,
     ),
