@@ -2,6 +2,7 @@
 
 import asyncio
 
+import msgspec
 import pytest
 
 from tests.conformance.shapes import OTHER, PROJECT, message, thread
@@ -142,6 +143,36 @@ async def test_an_overwrite_keeps_the_metadata_that_is_there_at_any_version(stor
         await store.commit(
             changes.overwrite_object("thread_1", project=OTHER, body=wanted, private=None)
         )
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "\0",
+        "\0\0",
+        "\ufffd",
+        "\0\ufffd\0",
+        "\\\0",
+        "\\u0000",
+        "\\ufffd",
+        "\\\\ufffd\0\\ufffd",
+        '"\0"',
+        "\x01\x1f\x7f😀",
+    ],
+)
+async def test_an_overwrite_keeps_metadata_of_any_text(store: Store, text: str) -> None:
+    await store.commit(thread("thread_1"))
+    there, old = ({"n": 1, "metadata": {text: text, "k": text}}, {"n": 2, "metadata": {}})
+    body = msgspec.json.encode(there)
+    await store.commit(
+        changes.update_object("thread_1", project=PROJECT, body=body, private=None),
+        changes.overwrite_object(
+            "thread_1", project=PROJECT, body=msgspec.json.encode(old), private=None
+        ),
+    )
+    record = await store.get("thread", PROJECT, "thread_1")
+    assert record is not None
+    assert record.body == msgspec.json.encode({**there, "n": 2})
 
 
 async def test_an_update_without_private_keeps_it(store: Store) -> None:

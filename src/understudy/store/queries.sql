@@ -187,10 +187,20 @@ set body = :body, private = coalesce(:private, private), version = version + 1
 where id = :id and project = :project
   and (cast(:version as bigint) is null or version = :version);
 
--- name: overwrite_object
+-- name: overwrite_object.sqlite
 -- A new body around the metadata which is there, whatever the version.
 update objects
 set body = :head || (body -> 'metadata') || :tail,
+    private = coalesce(:private, private), version = version + 1
+where id = :id and project = :project;
+
+-- name: overwrite_object.postgres
+-- A new body around the metadata which is there, whatever the version. What -> found has \ufffd for
+-- each NUL; no body has that escape of its own, since only control characters are written so.
+update objects
+set body = :head || regexp_replace(
+      (body -> 'metadata')::text, '(?<!\\)((?:\\\\)*)\\ufffd', '\1\\u0000', 'g'
+    ) || :tail,
     private = coalesce(:private, private), version = version + 1
 where id = :id and project = :project;
 
