@@ -111,6 +111,36 @@ async def test_a_taken_id_is_a_conflict_also_across_projects(store: Store) -> No
         await store.commit(thread("thread_1", project=OTHER))
 
 
+async def test_a_commit_may_have_thousands_of_statements(store: Store) -> None:
+    """What one of them costs must not grow with their number, or the commit would take too long.
+    Ones with bytes are among them, for those go another way."""
+    body = b'{"text":"%b"}' % (b"x" * 300)
+    many = [
+        (
+            changes.insert_object(
+                "message", id=f"msg_{n}", project=PROJECT, parent="t", created_at=n, body=body
+            ),
+            changes.append_events(
+                f"run_{n // 2}",
+                fence=1,
+                seq_from=n,
+                seq_to=n,
+                kind="life",
+                created_at=1.0,
+                frames=b"frame %d" % n,
+            ),
+            changes.require_object(f"msg_{n}", kind="message", project=PROJECT),
+        )
+        for n in range(5_000)
+    ]
+    rows = await store.commit(*many)
+    assert [found for found in rows if found] == [[(f"msg_{n}",)] for n in range(5_000)]
+    assert [row.frames for row in await store.events("run_2499", (0, 0))] == [
+        b"frame 4998",
+        b"frame 4999",
+    ]
+
+
 async def test_an_update_at_an_old_version_is_refused(store: Store) -> None:
     await store.commit(thread("thread_1"))
     edit = changes.update_object(

@@ -28,10 +28,13 @@ _APART = re.compile(
 _FUNCTION = """
 create or replace function {name}(
   _connection text, _number bigint, _statements integer[], _wanted integer[],
-  _texts text[], _bytes bytea[]
+  _all_texts text[], _all_bytes bytea[]
 ) returns text[] language plpgsql as $apply$
 #variable_conflict use_column
 declare
+  -- A variable is taken apart once; of an argument each element is counted off from the first.
+  _texts text[] := _all_texts;
+  _bytes bytea[] := _all_bytes;
   _results text[] := '{{}}';
   _rows text;
   _touched bigint;

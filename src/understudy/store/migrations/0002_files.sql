@@ -1,13 +1,15 @@
 -- Files, vector stores and the search index.
 
+-- The project comes second in these: while PostgreSQL knows nothing of a table's contents, it takes
+-- an index that begins with it to be as good as the one of ids, and reads all that a project has.
 create index objects_purpose
-  on objects (project, (body ->> 'purpose'), created_at, seq) where kind = 'file';
+  on objects ((body ->> 'purpose'), project, created_at, seq) where kind = 'file';
 create index objects_store_file on objects ((body ->> 'id')) where kind = 'vector_store_file';
 create index objects_store_status
   on objects (parent, (body ->> 'status')) where kind = 'vector_store_file';
 -- A resource names at most one store.
 create index objects_named_store
-  on objects (project, (body -> 'tool_resources' -> 'file_search' -> 'vector_store_ids' ->> 0))
+  on objects ((body -> 'tool_resources' -> 'file_search' -> 'vector_store_ids' ->> 0), project)
   where kind in ('assistant', 'thread');
 create index jobs_ingest on jobs (due_at, id) where kind = 'ingest';
 
