@@ -6,6 +6,7 @@ document's rank is that of its best chunk among the 50 results that a search can
 searched by keywords only, and by keywords and the vectors of a small local model.
 """
 
+import argparse
 import json
 import math
 import sys
@@ -73,8 +74,8 @@ def measure(_stage: Stage | None, plan: Plan) -> Iterator[Figure]:
     yield from figures(plan)
 
 
-def figures(plan: Plan) -> Iterator[Figure]:
-    """The same; each mode has a server of its own."""
+def figures(plan: Plan, database_url: str = "") -> Iterator[Figure]:
+    """The same; each mode has a server of its own, on its own SQLite unless a database is named."""
     if not SETS.is_dir():
         _say(f"no retrieval figures: there is no folder {SETS}")
         return
@@ -86,7 +87,12 @@ def figures(plan: Plan) -> Iterator[Figure]:
     for mode in modes:
         with (
             tempfile.TemporaryDirectory(prefix="understudy-bench-") as data,
-            understudy(Path(data), _NOBODY, embedding_model=mode.embedding_model) as server,
+            understudy(
+                Path(data),
+                _NOBODY,
+                embedding_model=mode.embedding_model,
+                database_url=database_url,
+            ) as server,
             closing(Shelf(server.port)) as shelf,
         ):
             for name in _OTHERS:
@@ -193,9 +199,12 @@ def _say(line: str) -> None:
 
 
 def main() -> None:
-    """Measure, and print each figure as it comes; `--quick` for few queries."""
-    plan = QUICK if "--quick" in sys.argv[1:] else Plan()
-    for one in figures(plan):
+    """Measure, and print each figure as it comes."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.retrieval")
+    parser.add_argument("--quick", action="store_true", help="few queries, by keywords only")
+    parser.add_argument("--database", default="", help="a URL; SQLite when there is none")
+    given = parser.parse_args()
+    for one in figures(QUICK if given.quick else Plan(), given.database):
         print(f"{one.name}: {one.ours} ({one.target or 'no floor'}); {one.note}", flush=True)
 
 

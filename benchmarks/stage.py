@@ -19,6 +19,7 @@ import psutil
 from benchmarks.jobs import Done, Job
 
 KEY = "sk-benchmark-0123456789abcdef"
+_ROOT = Path(__file__).parents[1]
 _MAIN = "from understudy.cli import main; main()"
 ASSISTANT_BODY = json.dumps(
     {
@@ -180,15 +181,18 @@ def understudy(
     embedding_model: str = "off",
     main: str = _MAIN,
     sandbox: str = "off",
+    database_url: str = "",
 ) -> Iterator[Part]:
-    """A server on a data folder, ready."""
+    """A server on a data folder, ready; its database is there, unless another one is named."""
     settings = {
         "UNDERSTUDY_API_KEY": KEY,
         "UNDERSTUDY_UPSTREAM_URL": f"{upstream}/v1",
         "UNDERSTUDY_UPSTREAM_KEY": "none",
         "UNDERSTUDY_EMBEDDING_MODEL": embedding_model,
         "UNDERSTUDY_SANDBOX": sandbox,
-        "PYTHONPATH": str(Path(__file__).parents[1]),  # For a `main` of this package.
+        "UNDERSTUDY_DATABASE_URL": database_url,
+        # For a `main` of this package, and the server that lies beside it.
+        "PYTHONPATH": os.pathsep.join([str(_ROOT), str(_ROOT / "src")]),
     }
     command = [sys.executable, "-c", main, "serve", "--port", "0", "--data", str(data)]
     clean = {name: v for name, v in os.environ.items() if not name.startswith("UNDERSTUDY_")}
