@@ -11,7 +11,7 @@ from understudy.api.auth import new_key
 from understudy.bell.local import LocalBell
 from understudy.engine.lease import Lease
 from understudy.machine.run import POISONED
-from understudy.store import Unavailable
+from understudy.store import Unavailable, changes
 from understudy.store.records import Job
 from understudy.store.store import Store
 
@@ -318,3 +318,24 @@ async def test_a_loop_that_meets_a_bug_goes_on(
     database.before = fail_once
     stage.app.bell.ring("jobs")
     await eventually(lambda: len(claims) > 2)
+
+
+async def test_the_janitor_removes_old_deltas_as_fast_as_they_can_come(
+    store: Store, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker writes at most so many in a janitor's period; none may stay for ever."""
+    assert limits.PRUNE_ROUNDS * limits.PRUNE_BATCH >= limits.DELTA_ROWS_S * limits.JANITOR_S
+    monkeypatch.setattr(limits, "PRUNE_BATCH", 3)
+    old = clock.now() - limits.DELTAS_KEPT_S - 1
+    await store.commit(
+        *(
+            changes.append_events(
+                "run_1", fence=1, seq_from=n, seq_to=n, kind="delta", created_at=old, frames=b""
+            )
+            for n in range(1, 11)
+        )
+    )
+    async with opened_stage(store, clock):
+        async with asyncio.timeout(5):
+            while await store.events("run_1", (0, 0)):
+                await asyncio.sleep(0.01)

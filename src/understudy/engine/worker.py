@@ -370,9 +370,7 @@ class Worker:
         while True:
             now = self.app.world.now()
             try:
-                await self.app.store.prune_deltas(
-                    before=now - limits.DELTAS_KEPT_S, limit=limits.PRUNE_BATCH
-                )
+                await self._prune(before=now - limits.DELTAS_KEPT_S)
                 await self.app.store.commit(
                     changes.forget_answers(before=now - limits.IDEMPOTENCY_S)
                 )
@@ -382,3 +380,10 @@ class Worker:
             except Unavailable as away:
                 _log.warning("janitor waits for the store", retry_after_s=away.retry_after_s)
             await asyncio.sleep(limits.JANITOR_S)
+
+    async def _prune(self, before: float) -> None:
+        """Removes old deltas, batch by batch, as others' commits wait for each."""
+        for _ in range(limits.PRUNE_ROUNDS):
+            removed = await self.app.store.prune_deltas(before=before, limit=limits.PRUNE_BATCH)
+            if removed < limits.PRUNE_BATCH:
+                return

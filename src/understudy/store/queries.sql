@@ -804,7 +804,7 @@ from events
 where run_id = :run_id and (fence > :fence or (fence = :fence and seq_to > :seq))
 order by fence, seq_from;
 
--- name: prune_deltas
+-- name: prune_deltas.sqlite
 -- Old deltas of runs that are at rest.
 delete from events
 where (run_id, fence, seq_from) in (
@@ -812,6 +812,18 @@ where (run_id, fence, seq_from) in (
   where kind = 'delta' and created_at < :before
     and not exists (select 1 from jobs where jobs.id = events.run_id)
   limit :limit
+)
+returning run_id;
+
+-- name: prune_deltas.postgres
+-- Old deltas of runs that are at rest, without those that another server is removing.
+delete from events
+where (run_id, fence, seq_from) in (
+  select run_id, fence, seq_from from events
+  where kind = 'delta' and created_at < :before
+    and not exists (select 1 from jobs where jobs.id = events.run_id)
+  limit :limit
+  for update skip locked
 )
 returning run_id;
 
