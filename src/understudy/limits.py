@@ -174,6 +174,7 @@ CONNECTIONS = 10  # To PostgreSQL, per process; a setting. Its own default is 10
 CONNECT_S = 5.0  # To PostgreSQL; an attempt that takes longer would not end well.
 STATEMENT_S = 10.0  # Of one trip to PostgreSQL; a server or network that hangs is given up then.
 LINE_WAIT_S = 10.0  # For one of those connections; who waits longer would rather be told.
+LINE_IDLE_S = 120.0  # Then it is made anew: balancers forget connections after 4 to 10 minutes.
 MIGRATION_S = 3_600.0  # Of one migration, and of the wait for another server's.
 MIGRATION_LOOK_S = 0.1  # Between looks whether the other server is done.
 MIGRATION_LOCK_S = 1.0  # A migration that waits for a table has everybody else wait, too,

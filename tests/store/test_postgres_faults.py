@@ -9,7 +9,8 @@ import pytest_asyncio
 
 from tests.conformance.shapes import PROJECT, message, thread
 from tests.fleet.clusters import schema
-from tests.fleet.cut import Moment, Wire, executes
+from tests.fleet.cut import Moment, Wire, executes, is_kind
+from tests.fleet.frames import START
 from tests.fleet.statements import execute, fetch
 from tests.store.locks import blocker, waiting_for_locks
 from tests.store.storms import COUNTER, REFUSED, check, count, counted, counted_thread, ids
@@ -178,6 +179,22 @@ async def test_a_frozen_connection_is_left_for_a_fresh_one(
     loop.call_later(0.6, wire.release)
     await committing
     assert count(url) == 1
+
+
+async def test_a_line_that_was_idle_for_long_is_made_anew(
+    store: Store, wire: Wire, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Something on the way may have forgotten it, and would let a commit wait for nothing."""
+    await store.commit(counted())
+    trap = wire.cut_when(is_kind(START), "after")
+    await store.commit(counted())
+    assert not trap.has_sprung
+    monkeypatch.setattr(limits, "LINE_IDLE_S", 0.0)
+    with pytest.raises(Unavailable):
+        await store.commit(counted())
+    trap.wait()
+    await store.commit(counted())
+    assert count(url) == 3
 
 
 async def test_a_repeat_waits_for_the_attempt_that_is_still_at_work(

@@ -76,7 +76,8 @@ class Line:
         self._joined = joined
         self._connection: asyncpg.Connection[asyncpg.Record] | None = None
         self._number = 0
-        self._give_up_at = 0.0  # When the present caller has had its time; monotonic.
+        self._used_at = 0.0  # Monotonic, as the next.
+        self._give_up_at = 0.0  # When the present caller has had its time.
 
     async def fetch(self, query: str, args: Mapping[str, object]) -> list[Row]:
         """The rows of a statement that may be performed twice: it is when its connection breaks."""
@@ -201,7 +202,12 @@ class Line:
             connection.terminate()
 
     async def _connected(self) -> "asyncpg.Connection[asyncpg.Record]":
-        """The connection, or a new one."""
+        """The connection, or a new one. What was idle for long may be forgotten on the way, where
+        nobody would tell us."""
+        now = monotonic()
+        if self._connection is not None and now > self._used_at + limits.LINE_IDLE_S:
+            self._connection.terminate()
+        self._used_at = now
         if self._connection is None or self._connection.is_closed():
             self._connection = None
             wait_s = min(limits.CONNECT_S, self._time_left())
