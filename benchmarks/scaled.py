@@ -11,21 +11,16 @@ import re
 import time
 import urllib.request
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
-from pathlib import Path
-from tempfile import TemporaryDirectory
+from collections.abc import Iterator, Mapping, Sequence
 
 import asyncpg
-import httpx2
 
 from benchmarks.connection import connect
 from benchmarks.figures import Figure, judged, median, p99
+from benchmarks.nodes import Nodes, opened_nodes
 from benchmarks.plan import Plan
 from benchmarks.stage import KEY, Stage
 from tests.fleet.clusters import Cluster, private
-from tests.fleet.fleet import Shared, fleet
 from tests.fleet.installations import any_installation
 from tests.fleet.statements import execute, fetch
 
@@ -60,21 +55,6 @@ _LEFT_OUT = re.compile(
 _WRITES = re.compile(r"^\s*(select apply|with recursive held|insert|update|delete)", re.IGNORECASE)
 
 
-@dataclass(frozen=True)
-class _Nodes:
-    """A client of the API node, and what is behind it."""
-
-    record: str
-    upstream: str
-    http: httpx2.AsyncClient
-    assistant_id: str
-
-    @property
-    def port(self) -> int:
-        """Of the API node."""
-        return self.http.base_url.port or 0
-
-
 def measure(stage: Stage, plan: Plan) -> Iterator[Figure]:
     """All figures of several nodes."""
     with private(
@@ -93,11 +73,11 @@ def measure(stage: Stage, plan: Plan) -> Iterator[Figure]:
 async def _of_one_run(stage: Stage, plan: Plan, cluster: Cluster) -> list[Figure]:
     """Dispatch and statements, of runs one after the other: where the server that creates a run has
     a slot for it, and where a worker takes it."""
-    async with _fleet(stage, cluster, serve=1) as nodes:
+    async with opened_nodes(stage, cluster, serve=1) as nodes:
         await _runs(nodes, 30)
         bare = await _bare_claims(cluster, plan.dispatches)
         here = _dispatches(nodes, await _runs(nodes, plan.dispatches))
-    async with _fleet(stage, cluster, worker=1) as nodes:
+    async with opened_nodes(stage, cluster, worker=1) as nodes:
         await _runs(nodes, 30)
         bare += await _bare_claims(cluster, plan.dispatches)
         before, started = _counted(cluster), time.monotonic()
@@ -128,7 +108,7 @@ def _dispatch(name: str, late: Sequence[float], bare: Sequence[float]) -> Figure
     )
 
 
-async def _runs(nodes: _Nodes, count: int) -> list[str]:
+async def _runs(nodes: Nodes, count: int) -> list[str]:
     """So many runs of one turn, one after the other; their ids."""
     found = []
     for _ in range(count):
@@ -137,13 +117,13 @@ async def _runs(nodes: _Nodes, count: int) -> list[str]:
     return found
 
 
-def _body(nodes: _Nodes) -> str:
+def _body(nodes: Nodes) -> str:
     """A run in a thread that is made with it."""
     thread = {"messages": [{"role": "user", "content": "Hello."}]}
     return json.dumps({"assistant_id": nodes.assistant_id, "thread": thread, "stream": True})
 
 
-async def _run(nodes: _Nodes) -> str:
+async def _run(nodes: Nodes) -> str:
     """A thread with a message, and a run of it that is watched to its end."""
     said = {"messages": [{"role": "user", "content": "Hello."}]}
     thread = (await nodes.http.post("/threads", json=said)).raise_for_status().json()["id"]
@@ -170,7 +150,7 @@ async def _bare_claims(cluster: Cluster, count: int) -> list[float]:
     return took
 
 
-def _dispatches(nodes: _Nodes, runs: Sequence[str]) -> list[float]:
+def _dispatches(nodes: Nodes, runs: Sequence[str]) -> list[float]:
     """Milliseconds from each run's commit to its first byte at the provider."""
     with urllib.request.urlopen(f"{nodes.upstream}/arrivals") as answer:
         arrivals: dict[str, float] = json.load(answer)
@@ -224,7 +204,7 @@ def _statements(
 async def _delta_delay(stage: Stage, plan: Plan, cluster: Cluster, nats_url: str | None) -> Figure:
     """From the provider's write to the client of another node than the one that drives the run."""
     model = f"stamps-{plan.delay_deltas}-50"
-    async with _fleet(stage, cluster, worker=1, nats_url=nats_url, model=model) as nodes:
+    async with opened_nodes(stage, cluster, worker=1, nats_url=nats_url, model=model) as nodes:
         late = [one for _ in range(plan.delay_pairs) for one in await _stamped(nodes)]
     name = "delta to another node" if nats_url is None else "delta to another node, with NATS"
     return judged(
@@ -235,7 +215,7 @@ async def _delta_delay(stage: Stage, plan: Plan, cluster: Cluster, nats_url: str
     )
 
 
-async def _stamped(nodes: _Nodes) -> list[float]:
+async def _stamped(nodes: Nodes) -> list[float]:
     """Of one stream, each delta's delay in milliseconds."""
     said = {"messages": [{"role": "user", "content": "Hello."}]}
     thread = (await nodes.http.post("/threads", json=said)).raise_for_status().json()["id"]
@@ -258,7 +238,7 @@ async def _two_workers(stage: Stage, plan: Plan, cluster: Cluster) -> Figure:
     rates: dict[int, list[float]] = {1: [], 2: []}
     for number in range(2 * plan.worker_pairs):
         count = 1 + (number + number // 2) % 2  # 1, 2, 2, 1, ...
-        async with _fleet(
+        async with opened_nodes(
             stage, cluster, worker=count, model="waits-100", UNDERSTUDY_MAX_RUNS="16"
         ) as nodes:
             rates[count].append(await _rate(nodes, plan.workers_s))
@@ -276,7 +256,7 @@ async def _two_workers(stage: Stage, plan: Plan, cluster: Cluster) -> Figure:
     )
 
 
-async def _rate(nodes: _Nodes, seconds: float) -> float:
+async def _rate(nodes: Nodes, seconds: float) -> float:
     """Runs a second, of as many clients as keep all slots busy."""
     done = 0
     ends_at = time.monotonic() + 1.0 + seconds
@@ -294,39 +274,3 @@ async def _rate(nodes: _Nodes, seconds: float) -> float:
 
     await asyncio.gather(*(client() for _ in range(_AT_ONCE)))
     return done / seconds
-
-
-@asynccontextmanager
-async def _fleet(
-    stage: Stage,
-    cluster: Cluster,
-    *,
-    worker: int = 0,
-    serve: int = 0,
-    nats_url: str | None = None,
-    model: str = "deltas-5",
-    **more: str,
-) -> AsyncIterator[_Nodes]:
-    """One API node and so many workers on a schema of their own, with an assistant."""
-    schema = f"bench_{time.monotonic_ns()}"
-    execute(cluster.url, f"create schema {schema}")
-    record, upstream = (
-        f"{cluster.url}?search_path={schema}",
-        f"http://127.0.0.1:{stage.upstream.port}",
-    )
-    settings = {"UNDERSTUDY_API_KEY": KEY, "UNDERSTUDY_EMBEDDING_MODEL": "off", **more}
-    if nats_url is not None:
-        settings["UNDERSTUDY_NATS_URL"] = nats_url
-    with TemporaryDirectory(prefix="understudy-bench-") as name:
-        folder = Path(name)
-        shared = Shared(f"{upstream}/v1", record, f"file://{folder}/blobs", settings)
-        api = 0 if serve else 1
-        with fleet(folder, shared, api=api, serve=serve, worker=worker) as nodes:
-            async with httpx2.AsyncClient(
-                base_url=nodes.urls[0],
-                headers={"Authorization": f"Bearer {KEY}"},
-                timeout=60,
-                limits=httpx2.Limits(max_connections=100),
-            ) as http:
-                made = await http.post("/assistants", json={"model": model})
-                yield _Nodes(record, upstream, http, made.raise_for_status().json()["id"])
