@@ -4,7 +4,8 @@ The model's name says what it plays: `deltas-200` writes 200 content chunks one 
 loop turn between, `deltas-200-20` waits 20 ms before each, and `silent` sends a head and nothing
 more. `stamps-100-50` writes 100 chunks, one every 50 ms by the clock, each with its number and the
 machine's monotonic time: how late it is heard is how long it was under way. `waits-100` says a few
-words after 100 ms. GET /closed tells when a client last closed the connection of an unfinished
+words after 100 ms. `calls-300-10` calls a function, and says 300 words as above once it has the
+output. GET /closed tells when a client last closed the connection of an unfinished
 answer, GET /arrivals when each call came, by its name and in unix seconds.
 """
 
@@ -23,7 +24,8 @@ _HEAD = (
 )
 _CALL = re.compile(rb"\r\nx-understudy-call: *(\S+)", re.IGNORECASE)
 _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
-_MODEL = re.compile(rb'"model": *"(?:(deltas|stamps|waits)-(\d+)(?:-(\d+))?|silent)"')
+_MODEL = re.compile(rb'"model": *"(?:(deltas|stamps|waits|calls)-(\d+)(?:-(\d+))?|silent)"')
+_OUTPUT = re.compile(rb'"role": *"tool"')
 _SHAPE = (
     '{{"id":"chatcmpl-123456789","object":"chat.completion.chunk","created":1700000000,'
     '"model":"m","system_fingerprint":"fp_44709d6fcb","choices":[{choices}],"usage":{usage}}}'
@@ -53,10 +55,20 @@ _STAMPED = _chunk('{"content":"000000@0000000000.000000 "}').replace(
 )
 _GOLDEN = 0.618034  # Multiples of it, without their whole part, are spread evenly.
 _USAGE = '{"prompt_tokens":10,"completion_tokens":200,"total_tokens":210}'
-_END = [
-    _chunk("{}", '"stop"'),
+_LAST = [
     _http_chunk(_SHAPE.format(choices="", usage=_USAGE)),
     _http_chunk("[DONE]") + b"0\r\n\r\n",
+]
+_END = [_chunk("{}", '"stop"'), *_LAST]
+_CALLS_FUNCTION = [
+    _chunk(
+        '{"tool_calls":[{"index":0,"id":"call_123456789012345678901234","type":"function",'
+        '"function":{"name":"get_weather","arguments":""}}]}'
+    ),
+    _chunk('{"tool_calls":[{"index":0,"function":{"arguments":"{\\"city\\": "}}]}'),
+    _chunk('{"tool_calls":[{"index":0,"function":{"arguments":"\\"Oslo\\"}"}}]}'),
+    _chunk("{}", '"tool_calls"'),
+    *_LAST,
 ]
 
 
@@ -106,14 +118,17 @@ class _Provider(asyncio.Protocol):
             await asyncio.Event().wait()
         count, pause_s = int(model[2]), int(model[3] or 0) / 1000
         self._transport.write(_ROLE)
+        end = _END
         if model[1] == b"stamps":
             await self._stamp(count, pause_s)
         elif model[1] == b"waits":
             await asyncio.sleep(count / 1000)
             await self._speak(5, 0)
+        elif model[1] == b"calls" and _OUTPUT.search(body) is None:
+            end = _CALLS_FUNCTION
         else:
             await self._speak(count, pause_s)
-        for chunk in _END:
+        for chunk in end:
             await asyncio.sleep(0)
             self._transport.write(chunk)
 
