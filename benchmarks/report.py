@@ -49,13 +49,13 @@ def conditions() -> str:
 
 def table(figures: Sequence[Figure]) -> str:
     """All figures."""
-    return _markdown([_COLUMNS, *(_row(figure) for figure in figures)])
+    return markdown([_COLUMNS, *(_row(figure) for figure in figures)])
 
 
 def curves(figures: Sequence[Figure]) -> str:
     """The points of all cost curves."""
     found = [figure.curve for figure in figures if figure.curve is not None]
-    return _markdown([_POINTS, *(_points(curve) for curve in found)]) if found else ""
+    return markdown([_POINTS, *(_points(curve) for curve in found)]) if found else ""
 
 
 def _points(curve: Curve) -> tuple[str, ...]:
@@ -66,7 +66,7 @@ def _points(curve: Curve) -> tuple[str, ...]:
     return f"{curve.name}, {curve.unit}", curve.of, "; ".join(shown)
 
 
-def _markdown(rows: Sequence[Sequence[str]]) -> str:
+def markdown(rows: Sequence[Sequence[str]]) -> str:
     """A table that is also readable as it is."""
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = [
@@ -90,7 +90,7 @@ def write(figures: Sequence[Figure], before: str, after: str) -> None:
     RESULTS.write_text(f"{_HEAD}\n{summary(figures, before, after)}", encoding="utf-8")
     head, _, rest = PAGE.read_text(encoding="utf-8").partition(_BEGIN)
     _, _, tail = rest.partition(_END)
-    main = _markdown([row[:-1] for row in [_COLUMNS, *map(_row, figures)] if row[4]])
+    main = markdown([row[:-1] for row in [_COLUMNS, *map(_row, figures)] if row[4]])
     found = f"{_BEGIN}\n{_where(before, after)}\n\n{main}\n\n{_END}"
     PAGE.write_text(head + found + tail, encoding="utf-8")
 
