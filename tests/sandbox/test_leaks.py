@@ -52,6 +52,18 @@ def temporary(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         yield
 
 
+@pytest.fixture
+def beside() -> list[psutil.Process]:
+    """What other tests of this process have running, an S3 server say."""
+    found: list[psutil.Process] = psutil.Process().children()
+    return found
+
+
+def jails(beside: list[psutil.Process]) -> list[psutil.Process]:
+    """Our children but for those."""
+    return [child for child in psutil.Process().children() if child not in beside]
+
+
 def belongings() -> Belongings:
     """What there is now."""
     gc.collect()
@@ -191,20 +203,22 @@ def _with(word: str) -> list[psutil.Process]:
     return found
 
 
-async def test_a_zygote_is_replaced_while_its_sessions_live_on() -> None:
+async def test_a_zygote_is_replaced_while_its_sessions_live_on(
+    beside: list[psutil.Process],
+) -> None:
     """And it ends with the last of them."""
     async with nested(zygote_sessions=3) as sandbox:
-        one = psutil.Process().children()
+        one = jails(beside)
         first = await sandbox.session("first")
         await running(first, "x = 'still here'")
         for n in range(4):
             await _use(sandbox, f"n{n}")
         until = time.monotonic() + PATIENCE_S
-        while len(psutil.Process().children()) == len(one) and time.monotonic() < until:
+        while len(jails(beside)) == len(one) and time.monotonic() < until:
             await asyncio.sleep(0.1)
             await _use(sandbox, "more")
             await sandbox.forget("more")
-        assert len(psutil.Process().children()) == len(one) + 1
+        assert len(jails(beside)) == len(one) + 1
         assert (await running(first, "x")).logs == "'still here'\n"
         for n in range(4):
             await sandbox.forget(f"n{n}")
@@ -214,13 +228,13 @@ async def test_a_zygote_is_replaced_while_its_sessions_live_on() -> None:
         await _use(sandbox, "new")
 
 
-async def test_a_zygote_that_dies_is_replaced() -> None:
+async def test_a_zygote_that_dies_is_replaced(beside: list[psutil.Process]) -> None:
     """Its sessions are lost; their keys get new ones."""
     before = belongings()
     async with nested() as sandbox:
         session = await sandbox.session("a")
         await running(session, "x = 1")
-        for child in psutil.Process().children():
+        for child in jails(beside):
             child.kill()
         await asyncio.sleep(0.5)  # bubblewrap was killed, and the kernel ends what it watched.
         with pytest.raises(SandboxLost):
@@ -230,14 +244,16 @@ async def test_a_zygote_that_dies_is_replaced() -> None:
     await settled(before)
 
 
-async def test_a_supervisor_that_dies_costs_its_session_only() -> None:
+async def test_a_supervisor_that_dies_costs_its_session_only(
+    beside: list[psutil.Process],
+) -> None:
     """Neighbours do not notice."""
     async with nested() as sandbox:
         one, other = await sandbox.session("one"), await sandbox.session("other")
         await running(other, "x = 1")
         pids = {child.pid for child in psutil.Process().children(recursive=True)}
         await running(one, "import os, threading; threading.Thread(target=lambda: None).start()")
-        zygote = psutil.Process().children()[0].children()[0]
+        zygote = jails(beside)[0].children()[0]
         supervisors = sorted(child.pid for child in zygote.children())
         assert len(supervisors) == 2
         assert set(supervisors) <= pids
