@@ -50,6 +50,19 @@ async def test_a_document_that_is_dropped_at_the_end_of_a_clean_up_has_a_job(
     await other.close()
 
 
+async def test_a_commit_of_very_many_statements_is_one_trip(store: Store, url: str) -> None:
+    """As a batch of two thousand files is; its time must not grow with the square of them."""
+    body = b'"' + b"x" * 2_000 + b'"'
+    made = [
+        changes.insert_object(
+            "message", id=f"m{n}", project=PROJECT, parent="t", created_at=n, body=body
+        )
+        for n in range(6_000)
+    ]
+    assert await store.commit(*made) == [[]] * len(made)
+    assert fetch(url, "select count(*) from objects") == [(len(made),)]
+
+
 async def test_commits_that_lock_the_same_rows_in_opposite_order_all_end() -> None:
     """PostgreSQL gives one of two up, and it is done again: of many, again and again."""
     with private(deadlock_timeout="30ms") as cluster, schema(cluster.url) as url:
