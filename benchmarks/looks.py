@@ -23,7 +23,7 @@ Spent: TypeAlias = Mapping[str, float]
 _OURS = re.compile(r"pg_stat|pg_current_wal|pg_total_relation|kind = .delta.", re.IGNORECASE)
 _KINDS = {
     "tick": re.compile(r"\A\s*with soon", re.IGNORECASE),
-    "claim": re.compile(r"\A\s*with recursive leased", re.IGNORECASE),
+    "claim": re.compile(r"\A\s*with recursive", re.IGNORECASE),
     "commit": re.compile(r"\A\s*select apply", re.IGNORECASE),
     "ring": re.compile(r"pg_notify", re.IGNORECASE),
 }

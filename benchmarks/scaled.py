@@ -52,9 +52,7 @@ _LEFT_OUT = re.compile(
     r"clock_timestamp|insert into nodes|update jobs set lease_until",
     re.IGNORECASE,
 )
-_WRITES = re.compile(
-    r"^\s*(select apply|with recursive leased|insert|update|delete)", re.IGNORECASE
-)
+_WRITES = re.compile(r"^\s*(select apply|with recursive|insert|update|delete)", re.IGNORECASE)
 
 
 def measure(stage: Stage, plan: Plan) -> Iterator[Figure]:
