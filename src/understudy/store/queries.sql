@@ -1040,10 +1040,15 @@ from json_each(:places) as place
 join chunks on chunks.document = place.value ->> 0 and chunks.ordinal = place.value ->> 1;
 
 -- name: chunk_spans.postgres
--- Where chunks are in their documents; :places is a JSON array of [document, ordinal].
-select chunks.document, chunks.ordinal, chunks.start, chunks.stop
+-- Where chunks are in their documents; :places is a JSON array of [document, ordinal]. The offset
+-- keeps it to the index: else a table that was never analysed is read from end to end.
+select found.document, found.ordinal, found.start, found.stop
 from json_array_elements(cast(:places as json)) as place
-join chunks on chunks.document = (place ->> 0)::bigint and chunks.ordinal = (place ->> 1)::bigint;
+cross join lateral (
+  select document, ordinal, start, stop from chunks
+  where document = (place ->> 0)::bigint and ordinal = (place ->> 1)::bigint
+  offset 0
+) as found;
 
 -- name: chunk_texts.sqlite
 -- The rows of chunks that belong to stretches; :stretches is a JSON array of
@@ -1056,12 +1061,16 @@ order by chunks.document, chunks.ordinal;
 
 -- name: chunk_texts.postgres
 -- The rows of chunks that belong to stretches; :stretches is a JSON array of
--- [document, first ordinal, last ordinal].
-select chunks.document, chunks.ordinal, chunks.start, chunks.stop, chunks.text
+-- [document, first ordinal, last ordinal]. The offset as in chunk_spans.
+select found.document, found.ordinal, found.start, found.stop, found.text
 from json_array_elements(cast(:stretches as json)) as stretch
-join chunks on chunks.document = (stretch ->> 0)::bigint
-  and chunks.ordinal between (stretch ->> 1)::bigint and (stretch ->> 2)::bigint
-order by chunks.document, chunks.ordinal;
+cross join lateral (
+  select document, ordinal, start, stop, text from chunks
+  where document = (stretch ->> 0)::bigint
+    and ordinal between (stretch ->> 1)::bigint and (stretch ->> 2)::bigint
+  offset 0
+) as found
+order by found.document, found.ordinal;
 
 -- name: text
 -- The text of a document, in the order of its chunks, from an ordinal on.

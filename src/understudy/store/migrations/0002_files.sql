@@ -131,6 +131,7 @@ create table postings (
   document bigint not null,
   part integer not null,
   data bytea not null,
-  primary key (store, term, document, part)
+  -- The index has what a search reads: rows lie in the order of documents, one of a term in a page.
+  primary key (store, term, document, part) include (data)
 );
 -- all:
