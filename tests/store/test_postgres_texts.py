@@ -175,7 +175,7 @@ async def test_a_body_comes_back_byte_for_byte_and_its_fields_are_found(
         )
         record = await store.get("message", PROJECT, "msg_1")
         assert record is not None
-        assert json.loads(record.body)["metadata"] == {"k": odd.replace(NUL, NUL_IS)}
+        assert json.loads(record.body)["metadata"] == {"k": odd}
     finally:
         await store.commit(changes.delete_object("msg_1", kind="message", project=PROJECT))
 
