@@ -11,6 +11,7 @@ import msgspec
 import numpy as np
 import pytest
 
+from tests import postgres
 from tests.engine.haystack import Whole
 from tests.engine.stage import Clock, make_app
 from understudy import limits
@@ -33,6 +34,7 @@ from understudy.store import (
     open_database,
 )
 from understudy.store.store import Store
+from understudy.wire.vector_stores import EqualFilter
 
 SIZE, OVERLAP = 60, 30  # Of chunks, in tokens.
 NOUNS = """
@@ -48,14 +50,16 @@ TAX = "The tax return is due in May."
 
 
 class Interrupted:
-    """A database where a test may do something before a query is answered."""
+    """A database where a test may do something before a query is answered. It notes queries."""
 
     def __init__(self, inner: Database) -> None:
         self._inner = inner
         self.before: dict[str, Callable[[], Awaitable[None]]] = {}
+        self.asked: list[tuple[str, Mapping[str, object]]] = []
 
     async def fetch(self, query: str, args: Mapping[str, object]) -> list[Row]:
         """As the inner one, once the test's deed is done."""
+        self.asked.append((query, args))
         deed = self.before.pop(query, None)
         if deed is not None:
             await deed()
@@ -96,7 +100,9 @@ class Library:
             await self.add(id, text, project=project)
         return id
 
-    async def add(self, store_id: str, text: str, *, project: str = "default") -> str:
+    async def add(
+        self, store_id: str, text: str, *, project: str = "default", kind: str = "text"
+    ) -> str:
         """A file of this text in a store; its id."""
         app = self.app
         file_id = app.world.new_id("file")
@@ -132,7 +138,8 @@ class Library:
                     index.number, model=vectors.model, dimensions=vectors.dimensions
                 )
             )
-        statements += index_changes.ready_document(number, attributes=b'{"kind":"text"}')
+        attributes = msgspec.json.encode({"kind": kind})
+        statements += index_changes.ready_document(number, attributes=attributes)
         await app.store.commit(*statements)
         self.texts[file_id] = text
         return file_id
@@ -176,7 +183,7 @@ class Library:
 @asynccontextmanager
 async def opened(path: Path, embedder: Embedder | None) -> AsyncIterator[Library]:
     """An empty library on a record."""
-    database = Interrupted(await open_database(f"sqlite:///{path}/record.db"))
+    database = Interrupted(await open_database(postgres.record_url(path / "record.db")))
     try:
         app = make_app(Store(database), Clock())
         yield Library(app, database).using(embedder)
@@ -327,6 +334,22 @@ async def test_a_store_that_is_too_large_to_keep_gives_the_same_answers(exact: L
     forgetful = exact.forgetful()
     for query in ("violin", "the garden borrows the copper island", "something else entirely"):
         assert await forgetful.found(store, query) == await exact.found(store, query)
+
+
+async def test_of_vectors_that_are_not_kept_a_search_reads_those_of_its_filter(
+    exact: Library,
+) -> None:
+    store = await exact.store(CATS, DOGS)
+    await exact.add(store, TAX, kind="letter")
+    letters = EqualFilter(key="kind", value="letter")
+    forgetful = exact.forgetful()
+    [index] = await exact.app.store.indexes("default", [store])
+    [*_, letter] = await exact.app.store.ready_documents(index.number)
+    exact.database.asked.clear()
+    assert await forgetful.said(store, "night", filters=letters) == [TAX]
+    read = [args["documents"] for query, args in exact.database.asked if query == "vectors"]
+    assert read == [f"[{letter.number}]"]
+    assert await forgetful.said(store, "night", filters=EqualFilter(key="kind", value="x")) == []
 
 
 async def test_what_comes_and_goes_leaves_no_trace(exact: Library) -> None:

@@ -9,7 +9,7 @@ Vectors lie in a few blocks per store, each sorted by chunk, so that a search is
 products. What is new is a block that is made one with others of like size, so that a file which
 comes to a large store costs no copy of it. All blocks together stay below a bound of bytes, those
 used longest ago go first; a store that alone is above it is read from the record block by block,
-for each search anew.
+for each search anew, as far as the search's filter keeps it.
 """
 
 from collections import OrderedDict
@@ -97,13 +97,18 @@ class Index:
             del self._views[number]
             self._held.pop(number, None)
 
-    async def vectors(self, view: View) -> "AsyncIterator[Block]":
+    async def vectors(self, view: View, allowed: "Numbers | None" = None) -> "AsyncIterator[Block]":
         """The vectors of exactly a view's documents, with the keys of their chunks: from memory,
-        or from the record when the store is too large to keep. No chunk is in two blocks."""
+        or from the record when the store is too large to keep; then none but the allowed ones, if
+        these are given. No chunk is in two blocks."""
         if not view.row.dimensions:
             return
         if view.row.size_bytes > self._bound:  # Of vectors and texts.
-            async for block in self._read(view.documents.rows, view.row.dimensions):
+            numbers = None if allowed is None else set(allowed.tolist())
+            wanted = [
+                one for one in view.documents.rows if numbers is None or one.number in numbers
+            ]
+            async for block in self._read(wanted, view.row.dimensions):
                 yield block
             return
         for block in await self._hold(view, view.row.dimensions):

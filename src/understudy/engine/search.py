@@ -164,7 +164,7 @@ async def _by_meaning(
 ) -> list[tuple[Ranked | None, float]]:
     """Of each query the ranking by meaning, and how much it weighs beside the words.
 
-    The index gives the vectors of exactly the documents that a view has.
+    The index gives the vectors of no other documents than a view has.
     """
     rankings: list[tuple[Ranked | None, float]] = [(None, 0.0) for _ in queries]
     by_model: dict[str | None, Embedded | None] = {}  # Stores of one model share the vectors.
@@ -177,7 +177,7 @@ async def _by_meaning(
             continue
         corpus = view.row.trust / max(view.row.chunks, 1)
         weights = [float(trust) * corpus for trust in embedded.trust]
-        async for block in app.index.vectors(view):
+        async for block in app.index.vectors(view, allowed):
             product = partial(rank.dense, block, embedded.vectors, allowed=allowed)
             is_short = block.vectors.size * len(queries) <= limits.SHORT_PRODUCT
             parts = product() if is_short else await asyncio.to_thread(product)
