@@ -93,6 +93,16 @@ async def test_a_ring_between_two_waits_is_not_lost(bell: Bell) -> None:
         assert await listener.wait(1.0) == {"b"}
 
 
+async def test_a_ring_may_say_what_it_is_about(room: Room) -> None:
+    one, other = await room(), await room()
+    with one.subscribe("a") as here, other.subscribe("a") as there, other.subscribe("b") as beside:
+        one.ring("b#a")
+        one.ring("a#1:#2")
+        assert await here.wait(0.0) == {"a#1:#2"}
+        await rung(there, {"a#1:#2"})
+        await rung(beside, {"b#a"})
+
+
 async def test_a_ring_here_does_not_wait_for_the_others(bell: Bell) -> None:
     with bell.subscribe("a") as listener:
         bell.ring("a")

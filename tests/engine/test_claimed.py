@@ -1,9 +1,15 @@
 """A queued run whose first call is journalled with its claim: no commit comes before the call."""
 
 import asyncio
+import time
+from contextlib import AsyncExitStack
 
-from tests.engine.stage import Hooked, eventually, opened_stage
+from tests.engine.stage import Clock, Hooked, Json, eventually, opened_stage
+from understudy import limits
+from understudy.bell.local import LocalBell
 from understudy.store.store import Store
+
+WORDS: Json = {"steps": [{"text": "one two three"}]}
 
 
 async def test_the_call_goes_out_while_the_run_is_marked_as_begun(
@@ -35,3 +41,73 @@ async def test_the_call_goes_out_while_the_run_is_marked_as_begun(
     assert done["status"] == "completed"
     [line] = await store.journal(run["id"])
     assert line.outcome == "done"
+
+
+async def test_a_worker_that_is_told_of_a_run_takes_it_in_one_commit(
+    store: Store, database: Hooked
+) -> None:
+    """Between the door's commit and the call there is nothing but the claim, which reads what the
+    call needs."""
+    bell, seen = LocalBell(), list[list[str]]()
+
+    async def note(names: list[str]) -> None:
+        seen.append(names)
+
+    async with AsyncExitStack() as stack:
+        door = await stack.enter_async_context(
+            opened_stage(store, works=False, runs_at_once=0, bell=bell)
+        )
+        stage = await stack.enter_async_context(opened_stage(store, bell=bell, is_alone=False))
+        await eventually(lambda: not stage.app.worker._has_backlog)
+        await asyncio.sleep(0.05)  # The worker waits for rings.
+        database.before = note
+        run = await door.start(WORDS)
+        await eventually(lambda: len(stage.model.calls) == 1)
+        done = await door.rested(run)
+    assert done["status"] == "completed"
+    created = next(n for n, names in enumerate(seen) if "insert_job" in names)
+    assert seen[created + 1] == ["claim_run", "journal_claim", "beginning"]
+    [line] = await store.journal(run["id"])
+    assert (line.attempt, line.fence, line.outcome) == (1, 1, "done")
+
+
+async def test_rings_of_single_runs_put_off_no_other_job(store: Store, clock: Clock) -> None:
+    """A run that came to be due without a ring is found at the next poll, however many rings tell
+    of others meanwhile."""
+    bell = LocalBell()
+    async with AsyncExitStack() as stack:
+        door = await stack.enter_async_context(
+            opened_stage(store, clock, works=False, runs_at_once=0)  # Its bell is its own.
+        )
+        stage = await stack.enter_async_context(
+            opened_stage(store, clock, bell=bell, is_alone=False)
+        )
+        await asyncio.sleep(0.05)
+        quiet = await door.start(WORDS)
+        over_at = time.monotonic() + 5.0
+        while not stage.model.calls and time.monotonic() < over_at:
+            clock.at += limits.POLL_JOBS_S / 1000
+            bell.ring("jobs#run_0")  # Always, so that the worker never waits.
+            await asyncio.sleep(0)
+        assert stage.model.calls
+        assert (await door.rested(quiet))["status"] == "completed"
+
+
+async def test_a_ring_for_one_run_does_not_overtake_those_that_wait(store: Store) -> None:
+    """With all slots taken and runs waiting, a new one has its turn behind them."""
+    bell = LocalBell()
+    async with AsyncExitStack() as stack:
+        door = await stack.enter_async_context(
+            opened_stage(store, works=False, runs_at_once=0, bell=bell)
+        )
+        stage = await stack.enter_async_context(
+            opened_stage(store, bell=bell, is_alone=False, runs_at_once=1)
+        )
+        stage.model.may_speak.clear()
+        runs = [await door.start(WORDS) for _ in range(4)]
+        await eventually(lambda: len(stage.model.calls) == 1)
+        stage.model.may_speak.set()
+        for run in runs:
+            assert (await door.rested(run))["status"] == "completed"
+    begun = [(await store.journal(run["id"]))[0].started_at for run in runs]
+    assert begun == sorted(begun)

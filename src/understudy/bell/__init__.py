@@ -3,6 +3,9 @@
 A listener subscribes, looks at the record, and then waits: what rings after the
 subscription began is kept for the next wait, so nothing falls between look and wait.
 
+A ring may say what it is about behind a #: `jobs#run_1` wakes who listens to `jobs`, and is what
+he is told.
+
 A bell that reaches other processes rings here at once and there soon. While it has lost its way
 to them it goes on ringing here, and when it is back, everything that is listened to rings once:
 something may have been missed.

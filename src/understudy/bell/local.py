@@ -68,7 +68,7 @@ class LocalBell:
 
     def ring(self, topic: str) -> None:
         """Wake everyone who listens to this topic. Never blocks."""
-        for listener in self._listeners.get(topic, ()):
+        for listener in self._listeners.get(topic.partition("#")[0], ()):
             listener.heard(topic)
 
     def ring_here(self, topic: str) -> None:

@@ -57,7 +57,14 @@ TOO_LONG = f"{SORRY} The conversation does not fit the model's context window."
 class Driver:
     """One lease being worked on. `run` returns when the run rests or is somebody else's."""
 
-    def __init__(self, app: App, lease: Lease, live: LiveLog, beginning: Beginning | None) -> None:
+    def __init__(
+        self,
+        app: App,
+        lease: Lease,
+        live: LiveLog,
+        beginning: Beginning | None,
+        read_along: history.ReadAlong | None = None,
+    ) -> None:
         self.app = app
         self.lease = lease
         self.live = live
@@ -78,6 +85,7 @@ class Driver:
         self._reach: tuple[file_search.Reach | None] | None = None  # Once it is known.
         self._mounts: list[Mount] | None = None  # The same.
         self._newest = beginning.newest if beginning else None  # Until the first request.
+        self._read_along = read_along  # What the claim has read, until it is looked at.
 
     @property
     def state(self) -> State:
@@ -127,17 +135,18 @@ class Driver:
         """The run as the record has it; where its first call is to be made at once, the end of its
         thread is read along."""
         app, project, job = self.app, self.lease.project, self.lease.job
-        if not self.is_journalled or job.thread_id is None:
+        if not self.is_journalled:
             return await record.load_state(app.store, project, job.id, self.versions)
-        run, newest = await history.beginning(app, project, job.id, job.thread_id)
-        if run is None:
+        claimed = self._read_along or await history.beginning(app, job.id)
+        self._read_along = None
+        if claimed.run is None:
             return None
 
         async def known() -> history.Newest | None:
-            return newest
+            return claimed.newest
 
         self._newest = known
-        return await record.state_of(app.store, project, run, self.versions)
+        return await record.state_of(app.store, project, claimed.run, self.versions)
 
     async def _go(self, move: Move | None) -> None:
         """The loop: perform, feed back, commit, until the run rests."""
@@ -457,8 +466,13 @@ class Driver:
 
 
 def drive(
-    app: App, lease: Lease, live: LiveLog, beginning: Beginning | None
+    app: App,
+    lease: Lease,
+    live: LiveLog,
+    beginning: Beginning | None,
+    read_along: history.ReadAlong | None = None,
 ) -> Coroutine[Any, Any, None]:
-    """Work on one run's lease; `beginning` is given by the door that commits it. (A coroutine
-    of its own would keep what it was given for as long as the run takes.)"""
-    return Driver(app, lease, live, beginning).run()
+    """Work on one run's lease; `beginning` is given by the door that commits it, `read_along` by a
+    claim that has read it. (A coroutine of its own would keep what it was given for as long as the
+    run takes.)"""
+    return Driver(app, lease, live, beginning, read_along).run()

@@ -111,7 +111,7 @@ class Launch:
         if self.job.lease_owner is None:
             if holds:
                 self.app.bell.ring(f"run:{self.job.id}")
-                self.app.bell.ring("jobs")
+                self.app.bell.ring(f"jobs#{self.job.id}" if self.job.next_call else "jobs")
             return
         if holds and self._readings:
             self._read(committed.result())

@@ -15,6 +15,7 @@ from typing import Any, Literal, TypeAlias
 import structlog
 
 from understudy import __version__, limits
+from understudy.engine import history
 from understudy.engine.app import App
 from understudy.engine.beginning import Beginning
 from understudy.engine.deletions import Deletions
@@ -31,10 +32,12 @@ Role: TypeAlias = Literal["serve", "api", "worker"]
 _log = structlog.get_logger()
 
 
-async def _drive(app: App, lease: Lease) -> None:
+def _drive(
+    app: App, lease: Lease, read_along: history.ReadAlong | None = None
+) -> Coroutine[Any, Any, None]:
     live = app.log.open(lease)
     app.log.announce(live)
-    await drive(app, lease, live, None)
+    return drive(app, lease, live, None, read_along)
 
 
 async def _purge(app: App, lease: Lease) -> None:
@@ -228,19 +231,44 @@ class Worker:
                 return
 
     async def _claim_loop(self) -> None:
+        """Whoever is told of one run looks for that one alone, which is the shortest way to it; all
+        that waits is looked at no later for that."""
+        clock, looks_at = self.app.world.monotonic, 0.0
+        rung: set[str] = set()
         with self.app.bell.subscribe("jobs") as rings:
             while not self._is_draining:
                 try:
-                    free = self._free
-                    taken = await self._claim()
-                    if 0 < taken < free:  # All that was due; what will be, a poll finds in time.
-                        self._has_backlog = False
-                        wait_s = limits.POLL_JOBS_S
+                    run_id = self._only_one(rung)
+                    if run_id is not None and clock() < looks_at:
+                        await self._claim_run(run_id)
                     else:
-                        wait_s = await self._next_look_s()
+                        looks_at = clock() + await self._claim_all()
                 except Unavailable as away:
-                    wait_s = away.retry_after_s
-                await rings.wait(wait_s)
+                    looks_at = clock() + away.retry_after_s
+                rung = await rings.wait(max(0.0, looks_at - clock()))
+
+    def _only_one(self, rung: set[str]) -> str | None:
+        """The run that this is about, if it is one and does not overtake others that wait."""
+        if len(rung) != 1 or self._has_backlog or self._free <= 0:
+            return None
+        return next(iter(rung)).partition("#")[2] or None
+
+    async def _claim_run(self, run_id: str) -> None:
+        """Take this run, unless another server has it by now."""
+        found = await history.claim(self.app, run_id, owner=self._boot_id, now=self.app.world.now())
+        if found is not None:
+            job, read_along = found
+            lease = Lease(job, self._boot_id)
+            self._work(lease, _drive(self.app, lease, read_along))
+
+    async def _claim_all(self) -> float:
+        """Take what is due, as far as slots are free; when to look again."""
+        free = self._free
+        taken = await self._claim()
+        if 0 < taken < free:  # All that was due; what will be, a poll finds in time.
+            self._has_backlog = False
+            return limits.POLL_JOBS_S
+        return await self._next_look_s()
 
     async def _claim(self) -> int:
         """Take what is due, as far as slots are free; how many jobs came."""

@@ -80,17 +80,26 @@ order by created_at desc, seq desc
 limit :limit;
 
 -- name: beginning
--- A run, and the newest objects of its thread as above.
+-- The run of a job, and the newest messages of its thread as above. Where an owner is given, only if
+-- the job is his.
 select place, id, version, body, private from (
   select 0 as place, id, version, body, private from objects
-  where id = :id and kind = 'run' and project = :project
+  where id = (
+      select id from jobs
+      where id = :id and (cast(:owner as text) is null or lease_owner = :owner)
+    )
+    and kind = 'run' and project = (select project from jobs where id = :id)
   union all
   select row_number() over (order by created_at desc, seq desc) as place, id, version, body, private
   from (
     select id, version, created_at, seq, private,
       case when octet_length(body) <= :most_bytes then body end as body
     from objects
-    where parent = :parent and kind = :kind and project = :project
+    where parent = (
+        select thread_id from jobs
+        where id = :id and (cast(:owner as text) is null or lease_owner = :owner)
+      )
+      and kind = 'message' and project = (select project from jobs where id = :id)
     order by created_at desc, seq desc
     limit :limit
   ) as newest
@@ -556,6 +565,58 @@ journalled as (
 select id, kind, project, thread_id, due_at, expires_at, lease_owner, lease_until, fence,
   reclaims, cancel_asked_at, was_leased, next_call
 from claimed;
+
+-- name: claim_run.sqlite
+-- Lease a queued run that was just told of, as claim_jobs would if it were the only one.
+update jobs
+set lease_owner = :owner, lease_until = :lease_until, fence = fence + 1, was_leased = false
+where id = (
+    select id from jobs
+    where id = :id and next_call is not null and lease_owner is null
+      and due_at <= :now and (expires_at is null or expires_at > :now) and cancel_asked_at is null
+  )
+  and (
+    select count(*) from jobs as held
+    where held.lease_owner is not null and held.kind <> 'ingest'
+      and held.lease_until > :now and held.project = jobs.project
+  ) < :per_project
+  and (due_at <= :waited_since or not exists (
+    select 1 from pins join nodes on nodes.id = pins.node
+    where pins.thread_id = jobs.thread_id and pins.node <> :owner and pins.until > :now
+      and nodes.seen_at > :alive_since
+  ))
+returning id, kind, project, thread_id, due_at, expires_at, lease_owner, lease_until, fence,
+  reclaims, cancel_asked_at, was_leased, next_call;
+
+-- name: claim_run.postgres
+-- Lease a queued run that was just told of, as claim_jobs would if it were the only one.
+update jobs
+set lease_owner = :owner, lease_until = :lease_until, fence = fence + 1, was_leased = false
+where id = (
+    select id from jobs
+    where id = :id and next_call is not null and lease_owner is null
+      and due_at <= :now and (expires_at is null or expires_at > :now) and cancel_asked_at is null
+    for update skip locked
+  )
+  and (
+    select count(*) from jobs as held
+    where held.lease_owner is not null and held.kind <> 'ingest'
+      and held.lease_until > :now and held.project = jobs.project
+  ) < :per_project
+  and (due_at <= :waited_since or not exists (
+    select 1 from pins join nodes on nodes.id = pins.node
+    where pins.thread_id = jobs.thread_id and pins.node <> :owner and pins.until > :now
+      and nodes.seen_at > :alive_since
+  ))
+returning id, kind, project, thread_id, due_at, expires_at, lease_owner, lease_until, fence,
+  reclaims, cancel_asked_at, was_leased, next_call;
+
+-- name: journal_claim
+-- The first model call of a run that this owner has just taken, as begun.
+insert into journal (run_id, key, attempt, fence, started_at)
+select id, next_call, 1, fence, :now from jobs
+where id = :id and lease_owner = :owner and lease_until = :lease_until
+on conflict (run_id, key, attempt) do nothing;
 
 -- name: claim_ingest.sqlite
 -- Lease stores whose files are to be indexed: those of the projects that hold the fewest leases

@@ -28,6 +28,7 @@ from understudy.wire.vector_stores import FileCounts
 
 Order: TypeAlias = Literal["asc", "desc"]
 _Place: TypeAlias = tuple[float, int]  # (created_at, seq): the order key of every list.
+_Beginning: TypeAlias = tuple[Listed | None, builtins.list[Row]]  # A run, and rows of `newest_of`.
 
 _FIRST: _Place = (-1e300, -(2**63))
 _LAST: _Place = (1e300, 2**63 - 1)
@@ -133,15 +134,11 @@ class Store:
             page.reverse()
         return page, len(rows) > limit
 
-    async def beginning(
-        self, project: str, run_id: str, thread_id: str, *, limit: int, most_bytes: int
-    ) -> tuple[Listed | None, builtins.list[Row]]:
-        """A run, and how its thread ends, for `newest_of`: what a claimed run begins with, in one
-        trip."""
-        thread = newest("message", project, thread_id, limit=limit, most_bytes=most_bytes)
-        rows = await self._database.fetch("beginning", {**thread.args, "id": run_id})
-        of_run = [row[1:] for row in rows if row[0] == 0]
-        return _listed(of_run[0]) if of_run else None, [row[1:] for row in rows if row[0] > 0]
+    async def beginning(self, run_id: str, *, limit: int, most_bytes: int) -> _Beginning:
+        """The run of a job, and how its thread ends, for `newest_of`: what a claimed run begins
+        with, in one trip."""
+        args = {"id": run_id, "owner": None, "limit": limit + 1, "most_bytes": most_bytes}
+        return _beginning(await self._database.fetch("beginning", args))
 
     async def job(self, id: str) -> Job | None:
         """The job of this object, if work is left."""
@@ -177,6 +174,31 @@ class Store:
         }
         [rows] = await self._database.commit([Statement("claim_jobs", args)])
         return sorted((_job(row) for row in rows), key=lambda job: (job.due_at, job.id))
+
+    async def claim_run(
+        self,
+        run_id: str,
+        *,
+        owner: str,
+        now: float,
+        lease_until: float,
+        per_project: int,
+        limit: int,
+        most_bytes: int,
+    ) -> tuple[Job, _Beginning] | None:
+        """Lease one queued run as `claim` would if nothing else waited, with its `beginning`; None
+        when it is not to be had."""
+        mine = {"id": run_id, "owner": owner, "now": now, "lease_until": lease_until}
+        pins = {"waited_since": now - limits.PIN_WAIT_S, "alive_since": now - limits.NODE_ALIVE_S}
+        seen = {"id": run_id, "owner": owner, "limit": limit + 1, "most_bytes": most_bytes}
+        jobs, _, rows = await self._database.commit(
+            [
+                Statement("claim_run", {**mine, **pins, "per_project": per_project}),
+                Statement("journal_claim", mine),
+                Statement("beginning", seen),
+            ]
+        )
+        return (_job(jobs[0]), _beginning(rows)) if jobs else None
 
     async def claim_ingest(
         self, *, owner: str, now: float, lease_until: float, free: int
@@ -430,6 +452,11 @@ def _record(row: Row) -> Record:
         seq,
         children,
     )
+
+
+def _beginning(rows: Sequence[Row]) -> _Beginning:
+    of_run = [row[1:] for row in rows if row[0] == 0]
+    return _listed(of_run[0]) if of_run else None, [row[1:] for row in rows if row[0] > 0]
 
 
 def _job(row: Row) -> Job:

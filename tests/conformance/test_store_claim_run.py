@@ -1,0 +1,122 @@
+"""Leasing the one run that a server was just told of, on every Database."""
+
+import asyncio
+
+import pytest
+
+from tests.conformance.shapes import PROJECT, job, message
+from understudy import limits
+from understudy.store import Statement, changes
+from understudy.store.records import Job, Listed
+from understudy.store.store import Store, newest_of
+
+NOW = 100.0
+
+
+async def claim(
+    store: Store, id: str = "run_1", *, owner: str = "boot_a", per_project: int = 100
+) -> tuple[Job, tuple[Listed | None, list[tuple[object, ...]]]] | None:
+    """Claim it for 15 seconds, with at most two of its thread's messages."""
+    return await store.claim_run(
+        id,
+        owner=owner,
+        now=NOW,
+        lease_until=NOW + 15,
+        per_project=per_project,
+        limit=2,
+        most_bytes=10_000,
+    )
+
+
+def run(id: str, *, thread_id: str = "thread_1") -> tuple[Statement, Statement]:
+    """A run that waits for a worker."""
+    return (
+        changes.insert_object(
+            "run", id=id, project=PROJECT, parent=thread_id, created_at=NOW, body=b'{"id":"it"}'
+        ),
+        job(id, thread_id=thread_id, next_call="llm:1"),
+    )
+
+
+async def test_it_is_leased_and_journalled_and_what_it_begins_with_is_read(store: Store) -> None:
+    await store.commit(*[message(f"msg_{n}", at=NOW + n) for n in range(3)], run("run_1"))
+    await store.commit(message("msg_other", parent="thread_2"), job("run_2", next_call="llm:1"))
+    found = await claim(store)
+    assert found is not None
+    taken, (begun, rows) = found
+    assert (taken.id, taken.lease_owner, taken.lease_until) == ("run_1", "boot_a", NOW + 15)
+    assert (taken.fence, taken.reclaims, taken.is_journalled) == (1, 0, True)
+    assert begun is not None
+    assert (begun.id, begun.version, begun.body) == ("run_1", 1, b'{"id":"it"}')
+    newest, has_older = newest_of(rows, 2)
+    assert ([one.id for one in newest], has_older) == (["msg_2", "msg_1"], True)
+    [line] = await store.journal("run_1")
+    assert (line.key, line.attempt, line.fence, line.started_at) == ("llm:1", 1, 1, NOW)
+    assert await store.journal("run_2") == []
+    assert (await store.beginning("run_1", limit=2, most_bytes=10_000))[0] == begun
+    [other] = await store.claim(
+        owner="boot_b", now=NOW, lease_until=NOW + 15, free=9, per_project=9
+    )
+    assert other.id == "run_2"
+
+
+@pytest.mark.parametrize(
+    "kept",
+    [
+        job("run_1", next_call="llm:1", owner="boot_b", until=NOW + 9, fence=1),
+        job("run_1", next_call="llm:1", owner="boot_b", until=NOW - 9, fence=1),
+        job("run_1", next_call="llm:1", due_at=NOW + 1),
+        job("run_1", next_call="llm:1", expires_at=NOW),
+        job("run_1"),
+        job("run_2", next_call="llm:1"),
+    ],
+    ids=["leased", "lease_ran_out", "not_due", "expired", "no_call_to_begin_with", "gone"],
+)
+async def test_what_is_no_queued_run_is_left_to_other_claims(store: Store, kept: Statement) -> None:
+    await store.commit(kept)
+    before = await store.job("run_1")
+    assert await claim(store) is None
+    assert await store.job("run_1") == before
+    assert await store.journal("run_1") == []
+
+
+async def test_one_that_is_to_be_cancelled_is_left_to_other_claims(store: Store) -> None:
+    await store.commit(job("run_1", next_call="llm:1"))
+    await store.commit(changes.ask_cancel("run_1", now=NOW))
+    assert await claim(store) is None
+
+
+async def test_of_many_who_are_told_one_gets_it(store: Store) -> None:
+    await store.commit(run("run_1"))
+    found = await asyncio.gather(*[claim(store, owner=f"boot_{n}") for n in range(10)])
+    [(taken, _)] = [one for one in found if one is not None]
+    kept = await store.job("run_1")
+    assert kept is not None
+    assert (kept.lease_owner, kept.fence) == (taken.lease_owner, 1)
+    assert len(await store.journal("run_1")) == 1
+
+
+async def test_a_project_gets_no_more_than_its_share(store: Store) -> None:
+    await store.commit(
+        job("run_0", next_call="llm:1", owner="boot_b", until=NOW + 9, fence=1),
+        job("run_dead", next_call="llm:1", owner="boot_c", until=NOW, fence=1),
+        job("vs_1", kind="ingest", owner="boot_b", until=NOW + 9, fence=1),
+        job("run_1", next_call="llm:1"),
+    )
+    assert await claim(store, per_project=1) is None
+    assert await claim(store, per_project=2) is not None
+
+
+async def test_it_waits_a_moment_for_the_server_that_has_its_code(store: Store) -> None:
+    await store.commit(changes.keep_pin("thread_1", node="boot_b", until=500.0), run("run_1"))
+    seen = changes.keep_node("boot_b", role="worker", version="1", live_runs=0, now=NOW)
+    await store.commit(seen)
+    assert await claim(store) is None
+    assert await claim(store, owner="boot_b") is not None
+
+
+async def test_nobody_waits_for_a_server_that_is_gone(store: Store) -> None:
+    gone_at = NOW - limits.NODE_ALIVE_S
+    seen = changes.keep_node("boot_b", role="worker", version="1", live_runs=0, now=gone_at)
+    await store.commit(seen, changes.keep_pin("thread_1", node="boot_b", until=500.0), run("run_1"))
+    assert await claim(store) is not None
