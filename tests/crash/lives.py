@@ -40,6 +40,7 @@ class Life:
     seen: dict[tuple[int, int], Event] = field(default_factory=dict)
     has_run: asyncio.Event = field(default_factory=asyncio.Event)
     cuts: int = 0
+    deaths: int = 0  # Workers that were killed while they drove the run.
     open_text_at: float = 0.0  # When the last delta of a message that is not whole was seen.
 
     @property

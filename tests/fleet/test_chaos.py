@@ -27,9 +27,10 @@ from tests.fleet.balance import Balance
 from tests.fleet.clusters import Cluster, private
 from tests.fleet.fleet import Fleet, Node, Shared, fleet
 from tests.fleet.installations import any_installation
+from understudy import limits
 
 IS_SOAK = os.environ.get("SOAK") == "1"
-RUNS = 1_000 if IS_SOAK else 40
+RUNS = 1_000 if IS_SOAK else 120
 AT_ONCE = 20
 CRASHES = 2
 PERIOD_S = 1.0  # Between two kills.
@@ -58,16 +59,25 @@ class Theatre:
     kills: Counter[str] = field(default_factory=Counter)
     crashes: int = 0
     calls: list[dict[str, Any]] = field(default_factory=list)
-    cut_short: int = 0  # Leases that a killed worker held: as many calls may be made twice.
+    cut_short: Counter[str] = field(default_factory=Counter)  # Runs whose worker was killed.
+
+    async def play_and_check(self) -> None:
+        """All of it."""
+        async with asyncio.TaskGroup() as group:
+            overhearing = group.create_task(self._overhear())
+            await self.play()
+            await self.check()
+            overhearing.cancel()
+        self.calls += self.provider.fresh_calls()
+        self.check_record()
 
     async def play(self) -> None:
         """Lives, and deaths, until enough runs are over."""
         self.assistant_id = await make_assistant(self.client)
         async with asyncio.TaskGroup() as group:
-            beside = [group.create_task(self._kill()), group.create_task(self._overhear())]
+            killing = group.create_task(self._kill(group))
             await asyncio.gather(*(self._live() for _ in range(AT_ONCE)))
-            for task in beside:
-                task.cancel()
+            killing.cancel()
 
     async def _live(self) -> None:
         """One life after the other."""
@@ -88,29 +98,37 @@ class Theatre:
             self.calls += await asyncio.to_thread(self.provider.fresh_calls)
             await asyncio.sleep(PERIOD_S)
 
-    async def _kill(self) -> None:
-        """Kill a node each second; the record's server at a third and at two thirds of the runs."""
+    async def _kill(self, group: asyncio.TaskGroup) -> None:
+        """Kill one of the nodes that are up each second, however long others take to come back; the
+        record's server instead at a third and at two thirds of the runs, and with all of them up,
+        as none starts without it."""
+        up = list(self.nodes.nodes.values())
+        returning = set[asyncio.Task[None]]()
         while True:
             await asyncio.sleep(PERIOD_S)
             if self.crashes < CRASHES and self.begun > RUNS * (self.crashes + 1) / (CRASHES + 1):
+                await asyncio.gather(*returning)
                 self.crashes += 1
                 await asyncio.to_thread(self._crash)
-                continue
-            node = self.rng.choice(list(self.nodes.nodes.values()))
-            await asyncio.to_thread(self._restart, node)
+            elif up:
+                node = up.pop(self.rng.randrange(len(up)))
+                task = group.create_task(self._restart(node, up))
+                returning.add(task)
+                task.add_done_callback(returning.discard)
 
     def _crash(self) -> None:
         self.cluster.crash()
         self.cluster.start()
 
-    def _restart(self, node: Node) -> None:
+    async def _restart(self, node: Node, up: list[Node]) -> None:
         """Kill it, count what it leaves, and start it again, as a supervisor would."""
         self.kills[node.command] += 1
-        node.kill()
+        await asyncio.to_thread(node.kill)
         if node.command == "worker":
-            held = f"select count(*) from jobs where lease_owner = '{node.id}'"
-            self.cut_short += rows(self.record, held)[0][0]
-        node.start()
+            held = f"select id from jobs where lease_owner = '{node.id}'"
+            self.cut_short.update(id for (id,) in await asyncio.to_thread(rows, self.record, held))
+        await asyncio.to_thread(node.start)
+        up.append(node)
 
     async def _why(self, life: Life) -> list[tuple[Any, ...]]:
         found = await asyncio.to_thread(
@@ -125,18 +143,23 @@ class Theatre:
 
         async def one(life: Life) -> None:
             async with places:
+                life.deaths = self.cut_short[life.run_id]
                 await check_life(self.client, life, self.sdk)
 
         await asyncio.gather(*(one(life) for life in self.lives))
-        self.calls += self.provider.fresh_calls()
+
+    def check_record(self) -> None:
+        """What the record says of the calls that were made, and of itself."""
         check_calls(self.calls, self.record)
         [(repeated,)] = rows(self.record, "select count(*) from journal where attempt > 1")
-        assert repeated <= self.cut_short, (repeated, self.cut_short)
+        cut_short = self.cut_short.total()  # Of each of these one call may be made again.
+        assert repeated <= cut_short, (repeated, cut_short)
         fences = check_record(self.record)
         assert sum(fences.values()) == 2 * len(self.lives)
         _log.info(
             "%d runs, kills %s, crashes %d, %d streams cut, %d requests repeated, %d calls, "
-            "%d made again of %d cut short; runs by the fence they ended in: %s",
+            "%d made again of %d cut short, %d runs cut short too often; "
+            "runs by the fence they ended in: %s",
             len(self.lives),
             dict(self.kills),
             self.crashes,
@@ -144,7 +167,8 @@ class Theatre:
             self.client.repeats,
             len(self.calls),
             repeated,
-            self.cut_short,
+            cut_short,
+            sum(deaths > limits.RECLAIMS for deaths in self.cut_short.values()),
             dict(fences),
         )
 
@@ -183,8 +207,7 @@ async def test_nothing_acknowledged_is_lost_in_chaos(tmp_path: Path, cluster: Cl
         await client.use(balance.url)
         started = time.monotonic()
         try:
-            await theatre.play()
-            await theatre.check()
+            await theatre.play_and_check()
         except BaseException as error:
             error.add_note(f"again with CRASH_SEED={SEED}; kills {dict(theatre.kills)}")
             raise
