@@ -66,7 +66,7 @@ async def test_a_worker_that_is_told_of_a_run_takes_it_in_one_commit(
         done = await door.rested(run)
     assert done["status"] == "completed"
     created = next(n for n, names in enumerate(seen) if "insert_job" in names)
-    assert seen[created + 1] == ["claim_run", "journal_claim", "beginning"]
+    assert seen[created + 1] == ["claim_run"]
     [line] = await store.journal(run["id"])
     assert (line.attempt, line.fence, line.outcome) == (1, 1, "done")
 

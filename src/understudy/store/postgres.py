@@ -29,6 +29,7 @@ _REPEATABLE = frozenset(
     {
         "claim_ingest",
         "claim_jobs",
+        "claim_run",
         "free_leases",
         "ping",
         "prune_deltas",

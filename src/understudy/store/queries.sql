@@ -80,25 +80,17 @@ order by created_at desc, seq desc
 limit :limit;
 
 -- name: beginning
--- The run of a job, and the newest messages of its thread as above. Where an owner is given, only if
--- the job is his.
+-- The run of a job, and the newest messages of its thread as above.
 select place, id, version, body, private from (
   select 0 as place, id, version, body, private from objects
-  where id = (
-      select id from jobs
-      where id = :id and (cast(:owner as text) is null or lease_owner = :owner)
-    )
-    and kind = 'run' and project = (select project from jobs where id = :id)
+  where id = :id and kind = 'run' and project = (select project from jobs where id = :id)
   union all
   select row_number() over (order by created_at desc, seq desc) as place, id, version, body, private
   from (
     select id, version, created_at, seq, private,
       case when octet_length(body) <= :most_bytes then body end as body
     from objects
-    where parent = (
-        select thread_id from jobs
-        where id = :id and (cast(:owner as text) is null or lease_owner = :owner)
-      )
+    where parent = (select thread_id from jobs where id = :id)
       and kind = 'message' and project = (select project from jobs where id = :id)
     order by created_at desc, seq desc
     limit :limit
@@ -567,7 +559,8 @@ select id, kind, project, thread_id, due_at, expires_at, lease_owner, lease_unti
 from claimed;
 
 -- name: claim_run.sqlite
--- Lease a queued run that was just told of, as claim_jobs would if it were the only one.
+-- Lease a queued run that was just told of, as claim_jobs would if it were the only one; beside its
+-- job, a row for each of what `beginning` would find.
 update jobs
 set lease_owner = :owner, lease_until = :lease_until, fence = fence + 1, was_leased = false
 where id = (
@@ -584,39 +577,89 @@ where id = (
     select 1 from pins join nodes on nodes.id = pins.node
     where pins.thread_id = jobs.thread_id and pins.node <> :owner and pins.until > :now
       and nodes.seen_at > :alive_since
-  ))
-returning id, kind, project, thread_id, due_at, expires_at, lease_owner, lease_until, fence,
-  reclaims, cancel_asked_at, was_leased, next_call;
-
--- name: claim_run.postgres
--- Lease a queued run that was just told of, as claim_jobs would if it were the only one.
-update jobs
-set lease_owner = :owner, lease_until = :lease_until, fence = fence + 1, was_leased = false
-where id = (
-    select id from jobs
-    where id = :id and next_call is not null and lease_owner is null
-      and due_at <= :now and (expires_at is null or expires_at > :now) and cancel_asked_at is null
-    for update skip locked
-  )
-  and (
-    select count(*) from jobs as held
-    where held.lease_owner is not null and held.kind <> 'ingest'
-      and held.lease_until > :now and held.project = jobs.project
-  ) < :per_project
-  and (due_at <= :waited_since or not exists (
-    select 1 from pins join nodes on nodes.id = pins.node
-    where pins.thread_id = jobs.thread_id and pins.node <> :owner and pins.until > :now
-      and nodes.seen_at > :alive_since
-  ))
-returning id, kind, project, thread_id, due_at, expires_at, lease_owner, lease_until, fence,
-  reclaims, cancel_asked_at, was_leased, next_call;
-
--- name: journal_claim
--- The first model call of a run that this owner has just taken, as begun.
+  ));
+with claimed as (
+  select * from jobs where id = :id and changes() > 0
+),
+begun as (
+  select 0 as place, objects.id, version, body, private
+  from claimed join objects on objects.id = claimed.id and objects.kind = 'run'
+    and objects.project = claimed.project
+  union all
+  select row_number() over (order by created_at desc, seq desc) as place, id, version, body, private
+  from (
+    select id, version, created_at, seq, private,
+      case when octet_length(body) <= :most_bytes then body end as body
+    from objects
+    where parent = (select thread_id from claimed) and kind = 'message'
+      and project = (select project from claimed)
+    order by created_at desc, seq desc
+    limit :limit
+  ) as newest
+)
+select claimed.id, claimed.kind, claimed.project, claimed.thread_id, claimed.due_at,
+  claimed.expires_at, claimed.lease_owner, claimed.lease_until, claimed.fence, claimed.reclaims,
+  claimed.cancel_asked_at, claimed.was_leased, claimed.next_call,
+  begun.place, begun.id, begun.version, begun.body, begun.private
+from claimed left join begun on true
+order by begun.place;
 insert into journal (run_id, key, attempt, fence, started_at)
 select id, next_call, 1, fence, :now from jobs
 where id = :id and lease_owner = :owner and lease_until = :lease_until
 on conflict (run_id, key, attempt) do nothing;
+
+-- name: claim_run.postgres
+-- Lease a queued run that was just told of, as claim_jobs would if it were the only one; beside its
+-- job, a row for each of what `beginning` would find. Who comes too late writes nothing.
+with claimed as (
+  update jobs
+  set lease_owner = :owner, lease_until = :lease_until, fence = fence + 1, was_leased = false
+  where id = (
+      select id from jobs
+      where id = :id and next_call is not null and lease_owner is null
+        and due_at <= :now and (expires_at is null or expires_at > :now) and cancel_asked_at is null
+      for update skip locked
+    )
+    and (
+      select count(*) from jobs as held
+      where held.lease_owner is not null and held.kind <> 'ingest'
+        and held.lease_until > :now and held.project = jobs.project
+    ) < :per_project
+    and (due_at <= :waited_since or not exists (
+      select 1 from pins join nodes on nodes.id = pins.node
+      where pins.thread_id = jobs.thread_id and pins.node <> :owner and pins.until > :now
+        and nodes.seen_at > :alive_since
+    ))
+  returning id, kind, project, thread_id, due_at, expires_at, lease_owner, lease_until, fence,
+    reclaims, cancel_asked_at, was_leased, next_call
+),
+journalled as (
+  insert into journal (run_id, key, attempt, fence, started_at)
+  select id, next_call, 1, fence, :now from claimed
+  on conflict (run_id, key, attempt) do nothing
+),
+begun as (
+  select 0 as place, objects.id, version, body, private
+  from claimed join objects on objects.id = claimed.id and objects.kind = 'run'
+    and objects.project = claimed.project
+  union all
+  select row_number() over (order by created_at desc, seq desc) as place, id, version, body, private
+  from (
+    select id, version, created_at, seq, private,
+      case when octet_length(body) <= :most_bytes then body end as body
+    from objects
+    where parent = (select thread_id from claimed) and kind = 'message'
+      and project = (select project from claimed)
+    order by created_at desc, seq desc
+    limit :limit
+  ) as newest
+)
+select claimed.id, claimed.kind, claimed.project, claimed.thread_id, claimed.due_at,
+  claimed.expires_at, claimed.lease_owner, claimed.lease_until, claimed.fence, claimed.reclaims,
+  claimed.cancel_asked_at, claimed.was_leased, claimed.next_call,
+  begun.place, begun.id, begun.version, begun.body, begun.private
+from claimed left join begun on true
+order by begun.place;
 
 -- name: claim_ingest.sqlite
 -- Lease stores whose files are to be indexed: those of the projects that hold the fewest leases

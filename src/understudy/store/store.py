@@ -2,6 +2,7 @@
 
 import builtins  # `list` is a method of Store, so its annotations name the type in full.
 from collections.abc import Awaitable, Mapping, Sequence
+from dataclasses import fields
 from itertools import takewhile
 from typing import Literal, TypeAlias
 
@@ -32,6 +33,7 @@ _Beginning: TypeAlias = tuple[Listed | None, builtins.list[Row]]  # A run, and r
 
 _FIRST: _Place = (-1e300, -(2**63))
 _LAST: _Place = (1e300, 2**63 - 1)
+_JOB_COLUMNS = len(fields(Job))
 
 # (which objects, direction) → statement.
 _LISTS: dict[tuple[str, Order], str] = {
@@ -137,7 +139,7 @@ class Store:
     async def beginning(self, run_id: str, *, limit: int, most_bytes: int) -> _Beginning:
         """The run of a job, and how its thread ends, for `newest_of`: what a claimed run begins
         with, in one trip."""
-        args = {"id": run_id, "owner": None, "limit": limit + 1, "most_bytes": most_bytes}
+        args = {"id": run_id, "limit": limit + 1, "most_bytes": most_bytes}
         return _beginning(await self._database.fetch("beginning", args))
 
     async def job(self, id: str) -> Job | None:
@@ -188,17 +190,22 @@ class Store:
     ) -> tuple[Job, _Beginning] | None:
         """Lease one queued run as `claim` would if nothing else waited, with its `beginning`; None
         when it is not to be had."""
-        mine = {"id": run_id, "owner": owner, "now": now, "lease_until": lease_until}
-        pins = {"waited_since": now - limits.PIN_WAIT_S, "alive_since": now - limits.NODE_ALIVE_S}
-        seen = {"id": run_id, "owner": owner, "limit": limit + 1, "most_bytes": most_bytes}
-        jobs, _, rows = await self._database.commit(
-            [
-                Statement("claim_run", {**mine, **pins, "per_project": per_project}),
-                Statement("journal_claim", mine),
-                Statement("beginning", seen),
-            ]
-        )
-        return (_job(jobs[0]), _beginning(rows)) if jobs else None
+        args = {
+            "id": run_id,
+            "owner": owner,
+            "now": now,
+            "lease_until": lease_until,
+            "per_project": per_project,
+            "waited_since": now - limits.PIN_WAIT_S,
+            "alive_since": now - limits.NODE_ALIVE_S,
+            "limit": limit + 1,
+            "most_bytes": most_bytes,
+        }
+        [rows] = await self._database.commit([Statement("claim_run", args)])
+        if not rows:
+            return None
+        begun = [row[_JOB_COLUMNS:] for row in rows if row[_JOB_COLUMNS] is not None]
+        return _job(rows[0][:_JOB_COLUMNS]), _beginning(begun)
 
     async def claim_ingest(
         self, *, owner: str, now: float, lease_until: float, free: int
