@@ -7,13 +7,15 @@ How it is reckoned:
   runs of a worker stream at once, the longer is its tick, so the fewer rows has each. Both parts
   come from two measures, with few and with many live runs. Nodes are never taken to be cheaper than
   they were with many: to read and write a delta costs something, however few rows it ends in.
-- What grows with the number of nodes comes on top: each worker looks for jobs when any API node
-  rings, and a look takes longer the more leases are alive; each node hears what all others ring.
+- What grows with the number of nodes comes on top. Each worker hears when any API node rings: for
+  the run that it is told of, or where it heard of several meanwhile for any job, which takes longer
+  the more leases are alive. And each node hears what all others ring.
 - CPU of a node is of one core: a node is one process with one loop. PostgreSQL's is of all cores.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import exp
 
 from benchmarks.costs import Bell, Costs, RunCost
 from understudy import limits
@@ -201,17 +203,28 @@ def _looks(costs: Costs, nodes: Nodes, mix: Mix, runs_s: float) -> _Looks:
     """Each worker looks at each ring, unless it is still looking. One look for each run is among
     what a run costs, by a worker that was alone."""
     gap_s = limits.BELL_GAP_S if nodes.bell == "postgres" else limits.NATS_GAP_S
-    first, last = costs.wakes[0], costs.wakes[-1]
+    late, first, last = costs.late, costs.wakes[0], costs.wakes[-1]
     of_lease = (last.postgres_cpu_s - first.postgres_cpu_s) / (last.leases - first.leases)
     longer_s = max(0.0, of_lease) * runs_s * mix.live_s
-    rings = nodes.api * _together((1 + mix.rounds) * runs_s / nodes.api, gap_s)
-    looks = _together(rings, _CLAIM_WAIT_S + first.postgres_cpu_s + first.worker_cpu_s + longer_s)
+    told = (1 + mix.rounds) * runs_s
+    look_s = _CLAIM_WAIT_S + first.postgres_cpu_s + first.worker_cpu_s + longer_s
+    looks = _together(nodes.api * _together(told / nodes.api, gap_s), look_s)
     others = nodes.worker - 1
+    of_one = looks * _at_most_one(told * look_s + told / nodes.api * gap_s)
+    of_all = looks - of_one
     return _Looks(
-        statements=looks * others * first.statements,
-        postgres_cpu=looks * (others * first.postgres_cpu_s + nodes.worker * longer_s),
-        worker_cpu=looks * others / nodes.worker * first.worker_cpu_s,
+        statements=others * (of_one * late.statements + of_all * first.statements),
+        postgres_cpu=others * (of_one * late.postgres_cpu_s + of_all * first.postgres_cpu_s)
+        + nodes.worker * of_all * longer_s,
+        worker_cpu=others
+        / nodes.worker
+        * (of_one * late.worker_cpu_s + of_all * first.worker_cpu_s),
     )
+
+
+def _at_most_one(expected: float) -> float:
+    """How likely it is that one came or none, where so many are expected and come by chance."""
+    return exp(-expected) * (1 + expected)
 
 
 def _messages(

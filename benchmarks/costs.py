@@ -51,13 +51,18 @@ class Idle(msgspec.Struct, frozen=True, kw_only=True):
     statements: float
 
 
-class Wake(msgspec.Struct, frozen=True, kw_only=True):
-    """A worker that hears of jobs and finds none, while so many leases are alive."""
+class Look(msgspec.Struct, frozen=True, kw_only=True):
+    """A worker that hears of work and finds none."""
 
-    leases: int
     worker_cpu_s: float
     postgres_cpu_s: float
     statements: float
+
+
+class Wake(Look, frozen=True, kw_only=True):
+    """The same where it looks for any job, while so many leases are alive."""
+
+    leases: int
 
 
 class Heard(msgspec.Struct, frozen=True, kw_only=True):
@@ -101,6 +106,7 @@ class Costs(msgspec.Struct, frozen=True, kw_only=True):
     rows: dict[str, dict[str, float]]  # Kind of run → table → rows written.
     kept: Kept
     cold_wal_bytes: float  # Of a run to whose pages nobody has written since the checkpoint.
+    late: Look  # For one run, which another worker has.
     wakes: list[Wake]
     heard: Heard
     commits: Rate  # Of those that create a run.

@@ -12,7 +12,7 @@ import asyncpg
 import msgspec
 
 from benchmarks.connection import BadAnswer, Connection, connect
-from benchmarks.costs import Bell, Heard, Idle, RunCost, StreamCost, Wake
+from benchmarks.costs import Bell, Heard, Idle, Look, RunCost, StreamCost, Wake
 from benchmarks.figures import median
 from benchmarks.looks import Eyes, Spent, difference, less, middle
 from benchmarks.nodes import Nodes
@@ -197,6 +197,14 @@ async def idle_nodes(eyes: Eyes, nodes: Nodes, both: Spent) -> tuple[Idle, Idle]
     )
 
 
+async def late_cost(eyes: Eyes, idle: Spent) -> Look:
+    """A worker that is told of one run that another has, as all but one are of each."""
+    await eyes.connection.execute(_LEASED, 1)
+    each = await _each_notified(eyes, idle, '["jobs#run_bench1"]')
+    await eyes.connection.execute("delete from jobs where id like 'run_bench%'")
+    return Look(**_look(each))
+
+
 async def wake_costs(eyes: Eyes, idle: Spent) -> list[Wake]:
     """A worker that is rung for jobs, with more and more leases of others beside."""
     found = []
@@ -205,16 +213,18 @@ async def wake_costs(eyes: Eyes, idle: Spent) -> list[Wake]:
         await eyes.connection.execute(_LEASED, leases)
         await eyes.connection.execute("vacuum analyze jobs")
         each = await _each_notified(eyes, idle, '["jobs"]')
-        found.append(
-            Wake(
-                leases=leases,
-                worker_cpu_s=each["worker_cpu_s"],
-                postgres_cpu_s=each["postgres_cpu_s"],
-                statements=each["statements"] - 1,  # The notification itself.
-            )
-        )
+        found.append(Wake(leases=leases, **_look(each)))
     await eyes.connection.execute("delete from jobs where id like 'run_bench%'")
     return found
+
+
+def _look(each: Spent) -> dict[str, float]:
+    """What a worker's look cost, without the notification itself."""
+    return {
+        "worker_cpu_s": each["worker_cpu_s"],
+        "postgres_cpu_s": each["postgres_cpu_s"],
+        "statements": each["statements"] - 1,
+    }
 
 
 async def heard_costs(eyes: Eyes, nodes: Nodes, idle: Spent) -> Heard:

@@ -24,9 +24,11 @@ _OURS = re.compile(r"pg_stat|pg_current_wal|pg_total_relation|kind = .delta.", r
 _KINDS = {
     "tick": re.compile(r"\A\s*with soon", re.IGNORECASE),
     "claim": re.compile(r"\A\s*with recursive", re.IGNORECASE),
+    "claim of one": re.compile(r"\A\s*with claimed", re.IGNORECASE),
     "commit": re.compile(r"\A\s*select apply", re.IGNORECASE),
     "ring": re.compile(r"pg_notify", re.IGNORECASE),
 }
+_COMMITS = ("tick", "commit", "claim of one")
 _STATEMENTS = "select query, calls, rows from public.pg_stat_statements"
 _WAL = "select (pg_current_wal_insert_lsn() - '0/0')::double precision"
 _DELTAS = "select count(*) from events where kind = 'delta'"
@@ -120,7 +122,8 @@ def cpu_s(pid: int) -> float:
 
 def kind_of(query: str) -> str:
     """What a statement is to us: a `tick` saves deltas, a `commit` is any other, a `claim` commits
-    if it takes something, a `ring` notifies."""
+    if it takes something, and so does a `claim of one` (all of them, by a worker that is alone); a
+    `ring` notifies."""
     return next((kind for kind, text in _KINDS.items() if text.search(query)), "other")
 
 
@@ -131,5 +134,5 @@ def _counted(query: str, calls: int, rows: int) -> dict[str, int]:
         "statements": calls,
         "ticks": calls if kind == "tick" else 0,
         "notifies": calls if kind == "ring" else 0,
-        "commits": rows if kind == "claim" else calls if kind in ("tick", "commit") else 0,
+        "commits": rows if kind == "claim" else calls if kind in _COMMITS else 0,
     }

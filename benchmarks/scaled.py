@@ -52,7 +52,9 @@ _LEFT_OUT = re.compile(
     r"clock_timestamp|insert into nodes|update jobs set lease_until",
     re.IGNORECASE,
 )
-_WRITES = re.compile(r"^\s*(select apply|with recursive|insert|update|delete)", re.IGNORECASE)
+_WRITES = re.compile(
+    r"^\s*(select apply|with (recursive|claimed)|insert|update|delete)", re.IGNORECASE
+)
 
 
 def measure(stage: Stage, plan: Plan) -> Iterator[Figure]:

@@ -87,6 +87,7 @@ def _other_costs(costs: Costs) -> list[tuple[str, ...]]:
     kept, heard, streams = costs.kept, costs.heard, [costs.bells[bell].stream for bell in BELLS]
     first, last = costs.wakes[0], costs.wakes[-1]
     leases = f"with {first.leases} and {last.leases:,} leases alive"
+    late = _us(costs.late.postgres_cpu_s)
     looks = f"{_us(first.postgres_cpu_s)} and {_us(last.postgres_cpu_s)}"
     idle = f"{costs.api.statements:.1f} and {costs.worker.statements:.1f}"
     both = [
@@ -101,7 +102,8 @@ def _other_costs(costs: Costs) -> list[tuple[str, ...]]:
     alone = [
         ("PostgreSQL: a notification", _us(heard.notify_cpu_s)),
         ("PostgreSQL: a notification, for each node that hears it", _us(heard.delivery_cpu_s)),
-        (f"PostgreSQL: a worker that looks for jobs, {leases}", looks),
+        ("PostgreSQL: a worker that is told of a run and comes too late", late),
+        (f"PostgreSQL: a worker that looks for any job, {leases}", looks),
         ("PostgreSQL: a row of deltas that is removed", _us(costs.pruned.postgres_cpu_s)),
         ("statements of an idle API node and an idle worker, a second", idle),
         ("commits that create a run, a second, as fast as they go", f"{costs.commits.per_s:,.0f}"),

@@ -24,6 +24,7 @@ from benchmarks.fleet_costs import (
     heard_costs,
     idle_costs,
     idle_nodes,
+    late_cost,
     nats_message_cost,
     opened_clients,
     run_cost,
@@ -70,6 +71,7 @@ async def _measured(stage: Stage, cluster: Cluster, before: str, watch: Watch) -
         bell = await bell_costs(eyes, clients, idle, few)
         frames_bytes = await eyes.connection.fetchval(_FRAMES)
         await _vacuum(eyes, "off")  # What follows is small, or makes much to vacuum.
+        late = await late_cost(eyes, idle)
         wakes = await wake_costs(eyes, idle)
         heard = await heard_costs(eyes, nodes, idle)
         kept = await kept_bytes(eyes, clients)
@@ -93,6 +95,7 @@ async def _measured(stage: Stage, cluster: Cluster, before: str, watch: Watch) -
         rows={"plain": rows, "function": function_rows},
         kept=kept,
         cold_wal_bytes=cold.wal_bytes,
+        late=late,
         wakes=wakes,
         heard=heard,
         commits=commits,
