@@ -176,10 +176,28 @@ where parent = :parent and kind = :kind and project = :project
 order by created_at desc, seq desc
 limit :limit;
 
--- name: insert_object
+-- name: insert_object.sqlite
 -- A new object.
 insert into objects (id, kind, project, parent, created_at, children, body, private)
 values (:id, :kind, :project, :parent, :created_at, :children, :body, :private);
+
+-- name: insert_object.postgres
+-- A new object. What servers know of the record's clock differs by milliseconds, so one may be given
+-- a time before that of an object which was acknowledged earlier: it comes after that one all the
+-- same, as seq decides between equal times.
+insert into objects (id, kind, project, parent, created_at, children, body, private)
+values (
+  :id, :kind, :project, :parent,
+  coalesce(
+    (
+      select max(earlier.created_at) from objects as earlier
+      where earlier.parent = :parent and earlier.kind = :kind and earlier.project = :project
+        and earlier.created_at > :created_at and earlier.created_at < :created_at + 0.25
+    ),
+    :created_at
+  ),
+  :children, :body, :private
+);
 
 -- name: update_object
 -- A new body, and a new private part if one is given; only at :version if that is given.
