@@ -111,3 +111,19 @@ async def test_a_ring_for_one_run_does_not_overtake_those_that_wait(store: Store
             assert (await door.rested(run))["status"] == "completed"
     begun = [(await store.journal(run["id"]))[0].started_at for run in runs]
     assert begun == sorted(begun)
+
+
+async def test_who_is_told_of_a_run_takes_it_though_its_clock_is_behind(store: Store) -> None:
+    """Two servers know the record's clock to some milliseconds: the run is due all the same, for it
+    was due when it was made."""
+    bell = LocalBell()
+    async with AsyncExitStack() as stack:
+        ahead = Clock(at=Clock().at + 0.02)
+        door = await stack.enter_async_context(
+            opened_stage(store, ahead, works=False, runs_at_once=0, bell=bell)
+        )
+        stage = await stack.enter_async_context(opened_stage(store, bell=bell, is_alone=False))
+        await asyncio.sleep(0.05)  # The worker waits for rings.
+        run = await door.start(WORDS)
+        await eventually(lambda: len(stage.model.calls) == 1)
+        assert (await door.rested(run))["status"] == "completed"

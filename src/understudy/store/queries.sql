@@ -578,13 +578,14 @@ from claimed;
 
 -- name: claim_run.sqlite
 -- Lease a queued run that was just told of, as claim_jobs would if it were the only one; beside its
--- job, a row for each of what `beginning` would find.
+-- job, a row for each of what `beginning` would find. It is due since it was made, though by a clock
+-- that may be ahead of ours.
 update jobs
 set lease_owner = :owner, lease_until = :lease_until, fence = fence + 1, was_leased = false
 where id = (
     select id from jobs
     where id = :id and next_call is not null and lease_owner is null
-      and due_at <= :now and (expires_at is null or expires_at > :now) and cancel_asked_at is null
+      and (expires_at is null or expires_at > :now) and cancel_asked_at is null
   )
   and (
     select count(*) from jobs as held
@@ -628,14 +629,15 @@ on conflict (run_id, key, attempt) do nothing;
 
 -- name: claim_run.postgres
 -- Lease a queued run that was just told of, as claim_jobs would if it were the only one; beside its
--- job, a row for each of what `beginning` would find. Who comes too late writes nothing.
+-- job, a row for each of what `beginning` would find. It is due since it was made, though by a clock
+-- that may be ahead of ours. Who comes too late writes nothing.
 with claimed as (
   update jobs
   set lease_owner = :owner, lease_until = :lease_until, fence = fence + 1, was_leased = false
   where id = (
       select id from jobs
       where id = :id and next_call is not null and lease_owner is null
-        and due_at <= :now and (expires_at is null or expires_at > :now) and cancel_asked_at is null
+        and (expires_at is null or expires_at > :now) and cancel_asked_at is null
       for update skip locked
     )
     and (
