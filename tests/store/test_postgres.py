@@ -63,6 +63,23 @@ async def test_a_commit_of_very_many_statements_is_one_trip(store: Store, url: s
     assert fetch(url, "select count(*) from objects") == [(len(made),)]
 
 
+async def test_a_claim_of_a_run_that_others_have_writes_nothing(store: Store, url: str) -> None:
+    """All servers are told of a run and one has it: the others must not wait for the disk."""
+    await store.commit(job("run_1", next_call="llm:1", owner="boot_b", until=200.0, fence=1))
+    before = fetch(url, "select connection, number from commits")
+    found = await store.claim_run(
+        "run_1",
+        owner="boot_a",
+        now=100.0,
+        lease_until=115.0,
+        per_project=9,
+        limit=9,
+        most_bytes=99,
+    )
+    assert found is None
+    assert fetch(url, "select connection, number from commits") == before
+
+
 async def test_commits_that_lock_the_same_rows_in_opposite_order_all_end() -> None:
     """PostgreSQL gives one of two up, and it is done again: of many, again and again."""
     with private(deadlock_timeout="30ms") as cluster, schema(cluster.url) as url:

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 import pytest_asyncio
 
-from tests.conformance.shapes import PROJECT, message, thread
+from tests.conformance.shapes import PROJECT, job, message, thread
 from tests.fleet.clusters import schema
 from tests.fleet.cut import Moment, Wire, executes, is_kind
 from tests.fleet.frames import START
@@ -123,6 +123,37 @@ async def test_rows_that_cannot_be_read_again_are_unavailable_and_made_once(
     assert len(fetch(url, "select number from documents")) == 1
     with pytest.raises(Conflict, match="exists"):
         await store.commit(insert)
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+async def test_a_run_that_was_claimed_is_known_although_the_answer_was_lost(
+    store: Store, wire: Wire, moment: Moment
+) -> None:
+    """Else nobody would work on it until its lease is over."""
+    run = changes.insert_object(
+        "run", id="run_1", project=PROJECT, parent="thread_1", created_at=100.0, body=b"{}"
+    )
+    await store.commit(run, job("run_1", thread_id="thread_1", next_call="llm:1"), message("msg_1"))
+    for owner in ("boot_a", "boot_b"):
+        wire.cut_when(executes("with claimed"), moment)
+        found = await store.claim_run(
+            "run_1",
+            owner=owner,
+            now=100.0,
+            lease_until=115.0,
+            per_project=9,
+            limit=9,
+            most_bytes=99,
+        )
+        if owner == "boot_b":
+            assert found is None
+            continue
+        assert found is not None
+        taken, (begun, rows) = found
+        assert (taken.lease_owner, taken.fence, taken.is_journalled) == (owner, 1, True)
+        assert begun is not None
+        assert (begun.id, len(rows)) == ("run_1", 1)
+    assert len(await store.journal("run_1")) == 1
 
 
 async def test_several_lines_are_cut_in_the_same_moment(store: Store, wire: Wire, url: str) -> None:

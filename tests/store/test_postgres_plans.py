@@ -95,6 +95,22 @@ STATEMENTS: list[tuple[str, Args, int]] = [
         },
         4_000,
     ),
+    (
+        "claim_run",
+        {
+            "id": "run_q1",
+            "owner": "w",
+            "now": 1e5,
+            "lease_until": 2e5,
+            "per_project": 500,
+            "waited_since": 1e5 - 2,
+            "alive_since": 1e5 - 10,
+            "limit": 17,
+            "most_bytes": 16_384,
+        },
+        600,
+    ),
+    ("beginning", {"id": "run_q1", "limit": 17, "most_bytes": 16_384}, 60),
     ("claim_ingest", {"owner": "w", "now": 1e5, "lease_until": 2e5, "free": 2}, 200),
     (
         "renew_leases",

@@ -254,7 +254,9 @@ class Worker:
         return next(iter(rung)).partition("#")[2] or None
 
     async def _claim_run(self, run_id: str) -> None:
-        """Take this run, unless another server has it by now."""
+        """Take this run, unless a server has it by now."""
+        if run_id in self._held:
+            return
         found = await history.claim(self.app, run_id, owner=self._boot_id, now=self.app.world.now())
         if found is not None:
             job, read_along = found

@@ -630,7 +630,8 @@ on conflict (run_id, key, attempt) do nothing;
 -- name: claim_run.postgres
 -- Lease a queued run that was just told of, as claim_jobs would if it were the only one; beside its
 -- job, a row for each of what `beginning` would find. It is due since it was made, though by a clock
--- that may be ahead of ours. Who comes too late writes nothing.
+-- that may be ahead of ours. Who comes too late writes nothing; who asks again, since the first
+-- answer was lost, is told what was leased then.
 with claimed as (
   update jobs
   set lease_owner = :owner, lease_until = :lease_until, fence = fence + 1, was_leased = false
@@ -658,27 +659,35 @@ journalled as (
   select id, next_call, 1, fence, :now from claimed
   on conflict (run_id, key, attempt) do nothing
 ),
+leased as (
+  select id, kind, project, thread_id, due_at, expires_at, lease_owner, lease_until, fence,
+    reclaims, cancel_asked_at, was_leased, next_call
+  from jobs
+  where id = :id and lease_owner = :owner and lease_until = :lease_until
+  union all
+  select * from claimed
+),
 begun as (
   select 0 as place, objects.id, version, body, private
-  from claimed join objects on objects.id = claimed.id and objects.kind = 'run'
-    and objects.project = claimed.project
+  from leased join objects on objects.id = leased.id and objects.kind = 'run'
+    and objects.project = leased.project
   union all
   select row_number() over (order by created_at desc, seq desc) as place, id, version, body, private
   from (
     select id, version, created_at, seq, private,
       case when octet_length(body) <= :most_bytes then body end as body
     from objects
-    where parent = (select thread_id from claimed) and kind = 'message'
-      and project = (select project from claimed)
+    where parent = (select thread_id from leased) and kind = 'message'
+      and project = (select project from leased)
     order by created_at desc, seq desc
     limit :limit
   ) as newest
 )
-select claimed.id, claimed.kind, claimed.project, claimed.thread_id, claimed.due_at,
-  claimed.expires_at, claimed.lease_owner, claimed.lease_until, claimed.fence, claimed.reclaims,
-  claimed.cancel_asked_at, claimed.was_leased, claimed.next_call,
+select leased.id, leased.kind, leased.project, leased.thread_id, leased.due_at,
+  leased.expires_at, leased.lease_owner, leased.lease_until, leased.fence, leased.reclaims,
+  leased.cancel_asked_at, leased.was_leased, leased.next_call,
   begun.place, begun.id, begun.version, begun.body, begun.private
-from claimed left join begun on true
+from leased left join begun on true
 order by begun.place;
 
 -- name: claim_ingest.sqlite
