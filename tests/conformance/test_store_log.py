@@ -230,6 +230,23 @@ async def test_deltas_are_saved_only_of_runs_that_are_still_held(store: Store) -
     assert saved == [1, 0, 0, 0, 0]
 
 
+async def test_deltas_that_are_saved_again_with_more_are_there_once(store: Store) -> None:
+    """The answer to the first save was lost; whoever saves next has what came meanwhile, too."""
+    await store.commit(job("run_1", owner="w1", fence=1))
+    first, longer = deltas("run_1"), deltas("run_1")._replace(seq_to=5, frames=b"more")
+    for stretch in (first, longer, first):
+        await store.commit(changes.save_deltas([stretch], created_at=5.0))
+    [row] = await store.events("run_1", (0, 0))
+    assert (row.seq_from, row.seq_to, row.frames) == (1, 5, b"more")
+    for seq_to in (7, 4):
+        appended = changes.append_deltas(
+            "run_1", fence=1, seq_from=1, seq_to=seq_to, created_at=6.0, frames=b"most"
+        )
+        await store.commit(appended)
+    [row] = await store.events("run_1", (1, 5))
+    assert (row.seq_from, row.seq_to, row.kind, row.frames) == (1, 7, "delta", b"most")
+
+
 async def test_deltas_that_are_saved_twice_are_there_once(store: Store) -> None:
     await store.commit(job("run_1", owner="w1", fence=1))
     for _ in range(2):

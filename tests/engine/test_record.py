@@ -117,3 +117,44 @@ async def test_a_store_that_stays_away_stops_the_driver_before_its_lease_ends(
     assert until is not None
     assert clock.at < until
     assert stage.model.open == set()
+
+
+async def test_deltas_that_were_saved_although_the_answer_was_lost_leave_no_gap(
+    stage: Stage, database: Hooked
+) -> None:
+    """What came meanwhile is saved with them: by the next tick, or by the driver's next commit."""
+    lost = 0
+
+    async def lose(names: list[str]) -> None:
+        nonlocal lost
+        if names == ["save_deltas"] and lost < 3:
+            lost += 1
+            raise Unavailable("The answer is lost.", retry_after_s=0.01)
+
+    database.after = lose
+    run = await stage.start({"steps": [{"words": 30, "every_ms": 10}]})
+    assert (await stage.rested(run))["status"] == "completed"
+    assert lost == 3
+    replay = events(await stage.frames(run))
+    check_places([event.place for event in replay])
+    said = [event.object["delta"] for event in replay if event.name == "thread.message.delta"]
+    assert len(said) == 30
+
+
+async def test_the_last_deltas_may_have_been_saved_although_the_answer_was_lost(
+    stage: Stage, database: Hooked
+) -> None:
+    """The driver's commit has them once more, and is not refused for that."""
+
+    async def lose(names: list[str]) -> None:
+        if names == ["save_deltas"]:
+            raise Unavailable("The answer is lost.", retry_after_s=0.01)
+
+    database.after = lose
+    run = await stage.start({"steps": [{"words": 12, "every_ms": 10}]})
+    assert (await stage.rested(run))["status"] == "completed"
+    replay = events(await stage.frames(run))
+    check_places([event.place for event in replay])
+    said = [event.object["delta"] for event in replay if event.name == "thread.message.delta"]
+    assert len(said) == 12
+    assert len(await stage.app.store.journal(run["id"])) == 1

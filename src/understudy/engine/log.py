@@ -128,12 +128,11 @@ class Log:
         )
 
     def _delta_row(self, live: LiveLog, deltas: Row) -> Statement:
-        return changes.append_events(
+        return changes.append_deltas(
             live.run_id,
             fence=live.fence,
             seq_from=deltas.first,
             seq_to=deltas.first + deltas.count - 1,
-            kind="delta",
             created_at=self._world.now(),
             frames=deltas.packed(),
         )

@@ -253,6 +253,22 @@ def append_events(
     return Statement("append_events", args)
 
 
+def append_deltas(
+    run_id: str, *, fence: int, seq_from: int, seq_to: int, created_at: float, frames: bytes
+) -> Statement:
+    """Deltas of a run, in a commit of its driver. Never refused: a save of them, or of their first
+    ones, may have been made without its answer being heard, and then the row grows."""
+    args = {
+        "run_id": run_id,
+        "fence": fence,
+        "seq_from": seq_from,
+        "seq_to": seq_to,
+        "created_at": created_at,
+        "frames": frames,
+    }
+    return Statement("append_deltas", args)
+
+
 class Stretch(NamedTuple):
     """Deltas of a run that follow each other, from one sequence to another, and whose lease it was
     that they were heard under."""
@@ -267,8 +283,8 @@ class Stretch(NamedTuple):
 
 def save_deltas(stretches: Sequence[Stretch], *, created_at: float) -> Statement:
     """Deltas of many runs. Never refused: of a job that is not its owner's at this fence any more,
-    nothing is saved. They may be lost when the record's server dies, unlike all else that was
-    committed: then their turn is made again."""
+    nothing is saved, and a row that is there grows, as above. They may be lost when the record's
+    server dies, unlike all else that was committed: then their turn is made again."""
     rows = [
         (one.run_id, one.fence, one.seq_from, one.seq_to, created_at, one.frames, one.owner)
         for one in stretches

@@ -901,18 +901,28 @@ delete from nodes where seen_at < :before;
 insert into events (run_id, fence, seq_from, seq_to, kind, created_at, frames)
 values (:run_id, :fence, :seq_from, :seq_to, :kind, :created_at, :frames);
 
+-- name: append_deltas
+-- A stretch of deltas of a run's log. A save of its first ones may have happened unheard.
+insert into events (run_id, fence, seq_from, seq_to, kind, created_at, frames)
+values (:run_id, :fence, :seq_from, :seq_to, 'delta', :created_at, :frames)
+on conflict (run_id, fence, seq_from) do update
+set seq_to = excluded.seq_to, frames = excluded.frames
+where events.seq_to < excluded.seq_to;
+
 -- name: save_deltas.sqlite
--- A stretch of deltas of a run whose job is still its holder's; else nothing.
+-- A stretch of deltas of a run whose job is still its holder's; else nothing. As above.
 insert into events (run_id, fence, seq_from, seq_to, kind, created_at, frames)
 select :run_id, :fence, :seq_from, :seq_to, 'delta', :created_at, :frames
 where exists (
   select 1 from jobs where id = :run_id and fence = :fence and lease_owner = :owner
 )
-on conflict (run_id, fence, seq_from) do nothing;
+on conflict (run_id, fence, seq_from) do update
+set seq_to = excluded.seq_to, frames = excluded.frames
+where events.seq_to < excluded.seq_to;
 
 -- name: save_deltas.postgres
 -- Stretches of deltas of the runs whose jobs are still their holder's, and stay so until these are
--- there. They may be lost with the server, for then their turns are made again.
+-- there. They may be lost with the server, for then their turns are made again. As above.
 with soon as materialized (
   select set_config('synchronous_commit', 'off', true)
 ),
@@ -928,7 +938,9 @@ select row ->> 0, (row ->> 1)::bigint, (row ->> 2)::bigint, (row ->> 3)::bigint,
   (row ->> 4)::double precision,
   substring(cast(:bytes as bytea) from (row -> 5 ->> 0)::integer for (row -> 5 ->> 1)::integer)
 from held
-on conflict (run_id, fence, seq_from) do nothing;
+on conflict (run_id, fence, seq_from) do update
+set seq_to = excluded.seq_to, frames = excluded.frames
+where events.seq_to < excluded.seq_to;
 
 -- name: events
 -- The rows of a run's log that hold anything after a place.
