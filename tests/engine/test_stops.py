@@ -25,6 +25,7 @@ from understudy.store import Database
 from understudy.store.store import Store
 
 SILENCE: Json = {"steps": [{"text": "one two "}, {"silence": True}]}
+WORDS: Json = {"steps": [{"text": "one two three"}]}
 _CANCELS = 100
 _AT_ONCE = 4
 
@@ -297,3 +298,28 @@ async def test_restarts_in_good_order_are_no_deaths(store: Store, clock: Clock) 
             job = await store.job(run["id"])
             assert job is not None and job.reclaims == 0
             await stage.app.worker.drain(0.05)
+
+
+async def test_a_drain_leaves_no_run_that_was_just_being_claimed(
+    store: Store, database: Hooked, clock: Clock
+) -> None:
+    """A claim that is on its way when the server is told to stop: whoever comes next need not wait
+    until its lease is over."""
+    is_claiming, may_go_on = asyncio.Event(), asyncio.Event()
+
+    async def hold_back(names: list[str]) -> None:
+        if names[0].startswith("claim_") and not may_go_on.is_set():
+            is_claiming.set()
+            await may_go_on.wait()
+
+    async with opened_stage(store, clock, works=False, runs_at_once=0) as door:
+        run = await door.start(WORDS)
+    database.after = hold_back
+    async with opened_stage(store, clock, is_alone=False) as stage:
+        await is_claiming.wait()
+        draining = asyncio.create_task(stage.app.worker.drain(1.0))
+        await asyncio.sleep(0.05)
+        may_go_on.set()
+        await draining
+    async with opened_stage(store, clock, is_alone=False) as stage:
+        assert (await stage.rested(run))["status"] == "completed"

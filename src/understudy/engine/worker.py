@@ -65,6 +65,9 @@ JOBS: dict[str, Callable[[App, Lease], Awaitable[None]]] = {
     "clean_up": clean_up,
 }
 
+# The loops that claim, and what wakes them.
+_CLAIMS = {"claim": "jobs", "ingest": "ingest"}
+
 
 class Worker:
     """Works on jobs from `start` to `drain`. It gets its App at the start, which holds it too."""
@@ -133,11 +136,14 @@ class Worker:
     async def drain(self, timeout_s: float = limits.DRAIN_S) -> None:
         """Claim nothing more, let live runs finish for a while, hand over the rest."""
         self._is_draining = True
+        clock = self.app.world.monotonic
+        over_at = clock() + timeout_s
+        await self._end_claims(timeout_s)
         for lease in self._held.values():
             if lease.job.kind == "ingest":
                 lease.interrupt("drain")  # It may take hours, and goes on where it stopped.
         if self._tasks:
-            await asyncio.wait(self._tasks, timeout=timeout_s)
+            await asyncio.wait(self._tasks, timeout=max(0.0, over_at - clock()))
         for lease in list(self._held.values()):
             lease.interrupt("drain")
         for loop in self._loops:
@@ -148,6 +154,14 @@ class Worker:
         if not self._is_alone:
             with suppress(Unavailable):
                 await self.app.store.commit(changes.drop_node(self._boot_id))
+
+    async def _end_claims(self, timeout_s: float) -> None:
+        """What a claim on its way has leased is known then: it is worked on, or handed over."""
+        claims = [loop for loop in self._loops if loop.get_name() in _CLAIMS]
+        for topic in _CLAIMS.values():
+            self.app.bell.ring_here(topic)
+        if claims:
+            await asyncio.wait(claims, timeout=timeout_s)
 
     # Slots and leases that a door makes for a run it creates.
 
