@@ -3,6 +3,7 @@
 import asyncio
 import threading
 import time
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import httpx2
@@ -21,7 +22,8 @@ from tests.engine.stage import (
     opened_store,
 )
 from understudy import limits
-from understudy.store import Database
+from understudy.bell.local import LocalBell
+from understudy.store import Database, changes
 from understudy.store.store import Store
 
 SILENCE: Json = {"steps": [{"text": "one two "}, {"silence": True}]}
@@ -323,3 +325,26 @@ async def test_a_drain_leaves_no_run_that_was_just_being_claimed(
         await draining
     async with opened_stage(store, clock, is_alone=False) as stage:
         assert (await stage.rested(run))["status"] == "completed"
+
+
+async def test_a_cancel_is_heard_by_its_own_driver_on_another_server_and_touches_no_other_lease(
+    store: Store, clock: Clock
+) -> None:
+    bell = LocalBell()
+    async with AsyncExitStack() as stack:
+        opened = opened_stage(store, clock, is_alone=False, bell=bell)
+        stage = await stack.enter_async_context(opened)
+        opened = opened_stage(store, clock, is_alone=False, bell=bell, works=False)
+        door = await stack.enter_async_context(opened)
+        runs = [await stage.start(SILENCE) for _ in range(3)]
+        for run in runs:
+            await silent(stage, run)
+        clock.at += 1
+        before = [await store.job(run["id"]) for run in runs[1:]]
+        answer = await door.post(f"{door.path(runs[0])}/cancel", {})
+        assert answer["status"] == "cancelling"
+        assert (await stage.rested(runs[0]))["status"] == "cancelled"
+        assert [await store.job(run["id"]) for run in runs[1:]] == before
+        await store.commit(changes.ask_cancel(runs[1]["id"], now=clock.now()))
+        bell.ring_all()  # It has lost its way for a moment.
+        assert (await stage.rested(runs[1]))["status"] == "cancelled"

@@ -63,7 +63,7 @@ def interrupt(app: App, run_id: str, reason: Reason) -> Lease | None:
     wherever else it is, where a ring makes it look."""
     lease = app.worker.interrupt(run_id, reason)
     if lease is None:
-        app.bell.ring("cancels")
+        app.bell.ring(f"cancels#{run_id}")
     return lease
 
 

@@ -363,12 +363,17 @@ class Worker:
                         lease.interrupt("lost")
 
     async def _cancel_loop(self) -> None:
-        """A cancel, or a deletion, of a run that may be driven here was asked for elsewhere."""
+        """A cancel, or a deletion, of a run that may be driven here was asked for elsewhere. Only
+        what was rung for is looked at: all servers hear of each, and to renew all leases of all of
+        them writes as many rows."""
         with self.app.bell.subscribe("cancels") as rings:
             while True:
-                if await rings.wait(None):
-                    with suppress(Unavailable):  # The next heartbeat tells it, too.
-                        await self._renew(self._taken)
+                rung = {ring.partition("#")[2] for ring in await rings.wait(None)}
+                held = self._taken
+                if "" not in rung:  # Else it may be any of them.
+                    held = {id: lease for id, lease in held.items() if id in rung}
+                with suppress(Unavailable):  # The next heartbeat tells it, too.
+                    await self._renew(held)
 
     async def _presence_loop(self) -> None:
         """Other servers, and their operator, see that this one is alive."""
