@@ -26,6 +26,23 @@ class DeafBell(LocalBell):
         """Nothing."""
 
 
+class NotedBell(LocalBell):
+    """A bell that notes what other servers hear."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rung: list[str] = []
+
+    def ring(self, topic: str) -> None:
+        """Ring, and note it."""
+        self.rung.append(topic)
+        super().ring(topic)
+
+    def ring_here(self, topic: str) -> None:
+        """Ring; the others hear nothing."""
+        super().ring(topic)
+
+
 def job(id: str, fence: int = 1) -> Job:
     """A job as a claim returns it."""
     return Job(id, "run", "default", None, 0, None, "me", 1e12, fence, 0, None, was_leased=False)
@@ -339,3 +356,16 @@ async def test_the_janitor_removes_old_deltas_as_fast_as_they_can_come(
         async with asyncio.timeout(5):
             while await store.events("run_1", (0, 0)):  # noqa: ASYNC110 (a fact of the record is no event)
                 await asyncio.sleep(0.01)
+
+
+async def test_a_slot_that_is_free_again_is_told_to_no_other_server(store: Store) -> None:
+    """With runs waiting, each that ends would make all of them look."""
+    bell = NotedBell()
+    async with opened_stage(store, bell=bell, runs_at_once=1) as stage:
+        stage.model.may_speak.clear()
+        runs = [await stage.start(WORDS) for _ in range(5)]
+        bell.rung.clear()
+        stage.model.may_speak.set()
+        for run in runs:
+            await stage.rested(run)
+    assert {topic.partition(":")[0] for topic in bell.rung} == {"run"}

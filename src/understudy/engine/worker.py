@@ -219,13 +219,14 @@ class Worker:
         self._tasks.discard(task)
         if self._held.get(lease.id) is lease:
             del self._held[lease.id]
+        # It is our own slot that is free: others who are told of it would all look in vain.
         if lease.job.kind == "ingest":
             self._ingesting -= 1
-            self.app.bell.ring("ingest")
+            self.app.bell.ring_here("ingest")
         else:
             self.release(lease.project)
         if self._has_backlog:
-            self.app.bell.ring("jobs")
+            self.app.bell.ring_here("jobs")
         lease.done.set()
         if not task.cancelled() and task.exception() is not None:
             _log.error("job crashed", job_id=lease.id, exc_info=task.exception())
