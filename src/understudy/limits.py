@@ -73,6 +73,7 @@ POLL_LEAST_S = 0.05  # Between looks while a due job waits for a slot.
 JANITOR_S = 30.0
 PRUNE_BATCH = 2_000  # Delta rows removed by one commit of the janitor, of which it makes at most so
 PRUNE_ROUNDS = 10  # many in its period: more than DELTA_ROWS_S brings meanwhile.
+FORGET_ROUNDS = 60  # The same for answers, a DELETE_BATCH each: 1,000 a second.
 PURGE_BATCHES = 200  # Batches of one lease; more children wait for the next.
 RUNS_AT_ONCE = 1_000  # Per process; a setting.
 RUNS_PER_PROJECT = 500  # In the claim, so that one project cannot take every slot.

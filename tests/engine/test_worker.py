@@ -358,6 +358,23 @@ async def test_the_janitor_removes_old_deltas_as_fast_as_they_can_come(
                 await asyncio.sleep(0.01)
 
 
+async def test_the_janitor_forgets_old_answers_as_fast_as_they_can_come(
+    store: Store, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "DELETE_BATCH", 3)
+    old = clock.now() - limits.IDEMPOTENCY_S - 1
+    for n in range(10):
+        await store.commit(
+            changes.remember_answer(
+                "default", key=str(n), hash="h", created_at=old, answer=b"{}", run_id=None
+            )
+        )
+    async with opened_stage(store, clock):
+        async with asyncio.timeout(5):
+            while await store.answer("default", "9"):  # noqa: ASYNC110 (as above)
+                await asyncio.sleep(0.01)
+
+
 async def test_a_slot_that_is_free_again_is_told_to_no_other_server(store: Store) -> None:
     """With runs waiting, each that ends would make all of them look."""
     bell = NotedBell()

@@ -421,9 +421,7 @@ class Worker:
             now = self.app.world.now()
             try:
                 await self._prune(before=now - limits.DELTAS_KEPT_S)
-                await self.app.store.commit(
-                    changes.forget_answers(before=now - limits.IDEMPOTENCY_S)
-                )
+                await self._forget_answers(before=now - limits.IDEMPOTENCY_S)
                 if not self._is_alone:
                     before = now - limits.NODE_KEPT_S
                     await self.app.store.commit(changes.forget_nodes(before=before, now=now))
@@ -436,4 +434,11 @@ class Worker:
         for _ in range(limits.PRUNE_ROUNDS):
             removed = await self.app.store.prune_deltas(before=before, limit=limits.PRUNE_BATCH)
             if removed < limits.PRUNE_BATCH:
+                return
+
+    async def _forget_answers(self, before: float) -> None:
+        """Removes old answers in the same way; every request may have left one."""
+        for _ in range(limits.FORGET_ROUNDS):
+            [removed] = await self.app.store.commit(changes.forget_answers(before=before))
+            if len(removed) < limits.DELETE_BATCH:
                 return
