@@ -120,6 +120,22 @@ async def test_it_waits_a_moment_for_the_server_that_has_its_code(store: Store) 
     assert await claim(store, owner="boot_b") is not None
 
 
+async def test_who_has_its_code_gets_it_though_all_others_ask_in_the_same_moment(
+    store: Store,
+) -> None:
+    """They do not have it even for the moment in which they find that they may not."""
+    seen = changes.keep_node("boot_0", role="worker", version="1", live_runs=0, now=NOW)
+    await store.commit(seen)
+    for number in range(20):
+        id, thread_id = f"run_{number}", f"thread_{number}"
+        pinned = changes.keep_pin(thread_id, node="boot_0", until=500.0)
+        await store.commit(pinned, run(id, thread_id=thread_id))
+        askers = [f"boot_{(number + place) % 8}" for place in range(8)]
+        found = await asyncio.gather(*[claim(store, id, owner=owner) for owner in askers])
+        [taken] = [one[0].lease_owner for one in found if one is not None]
+        assert taken == "boot_0"
+
+
 async def test_nobody_waits_for_a_server_that_is_gone(store: Store) -> None:
     gone_at = NOW - limits.NODE_ALIVE_S
     seen = changes.keep_node("boot_b", role="worker", version="1", live_runs=0, now=gone_at)

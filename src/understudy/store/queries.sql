@@ -583,20 +583,20 @@ from claimed;
 update jobs
 set lease_owner = :owner, lease_until = :lease_until, fence = fence + 1, was_leased = false
 where id = (
-    select id from jobs
-    where id = :id and next_call is not null and lease_owner is null
-      and (expires_at is null or expires_at > :now) and cancel_asked_at is null
-  )
-  and (
-    select count(*) from jobs as held
-    where held.lease_owner is not null and held.kind <> 'ingest'
-      and held.lease_until > :now and held.project = jobs.project
-  ) < :per_project
-  and (due_at <= :waited_since or not exists (
-    select 1 from pins join nodes on nodes.id = pins.node
-    where pins.thread_id = jobs.thread_id and pins.node <> :owner and pins.until > :now
-      and nodes.seen_at > :alive_since
-  ));
+  select id from jobs as waiting
+  where id = :id and next_call is not null and lease_owner is null
+    and (expires_at is null or expires_at > :now) and cancel_asked_at is null
+    and (
+      select count(*) from jobs as held
+      where held.lease_owner is not null and held.kind <> 'ingest'
+        and held.lease_until > :now and held.project = waiting.project
+    ) < :per_project
+    and (due_at <= :waited_since or not exists (
+      select 1 from pins join nodes on nodes.id = pins.node
+      where pins.thread_id = waiting.thread_id and pins.node <> :owner and pins.until > :now
+        and nodes.seen_at > :alive_since
+    ))
+);
 with claimed as (
   select * from jobs where id = :id and changes() > 0
 ),
@@ -630,27 +630,28 @@ on conflict (run_id, key, attempt) do nothing;
 -- name: claim_run.postgres
 -- Lease a queued run that was just told of, as claim_jobs would if it were the only one; beside its
 -- job, a row for each of what `beginning` would find. It is due since it was made, though by a clock
--- that may be ahead of ours. Who comes too late writes nothing; who asks again, since the first
--- answer was lost, is told what was leased then.
+-- that may be ahead of ours. Only who may have it locks it: all are told at once, and who finds it
+-- locked looks no further. Who comes too late writes nothing; who asks again, since the first answer
+-- was lost, is told what was leased then.
 with claimed as (
   update jobs
   set lease_owner = :owner, lease_until = :lease_until, fence = fence + 1, was_leased = false
   where id = (
-      select id from jobs
-      where id = :id and next_call is not null and lease_owner is null
-        and (expires_at is null or expires_at > :now) and cancel_asked_at is null
-      for update skip locked
-    )
-    and (
-      select count(*) from jobs as held
-      where held.lease_owner is not null and held.kind <> 'ingest'
-        and held.lease_until > :now and held.project = jobs.project
-    ) < :per_project
-    and (due_at <= :waited_since or not exists (
-      select 1 from pins join nodes on nodes.id = pins.node
-      where pins.thread_id = jobs.thread_id and pins.node <> :owner and pins.until > :now
-        and nodes.seen_at > :alive_since
-    ))
+    select id from jobs as waiting
+    where id = :id and next_call is not null and lease_owner is null
+      and (expires_at is null or expires_at > :now) and cancel_asked_at is null
+      and (
+        select count(*) from jobs as held
+        where held.lease_owner is not null and held.kind <> 'ingest'
+          and held.lease_until > :now and held.project = waiting.project
+      ) < :per_project
+      and (due_at <= :waited_since or not exists (
+        select 1 from pins join nodes on nodes.id = pins.node
+        where pins.thread_id = waiting.thread_id and pins.node <> :owner and pins.until > :now
+          and nodes.seen_at > :alive_since
+      ))
+    for update skip locked
+  )
   returning id, kind, project, thread_id, due_at, expires_at, lease_owner, lease_until, fence,
     reclaims, cancel_asked_at, was_leased, next_call
 ),
