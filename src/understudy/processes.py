@@ -28,6 +28,8 @@ class Serve(Protocol):
 
 _log = structlog.get_logger()
 
+_ENDS = (signal.SIGTERM, signal.SIGINT)
+
 
 class _Told(Exception):
     """A signal to end has come."""
@@ -38,14 +40,14 @@ def run(settings: "Settings", serve: Serve) -> None:
     from understudy.server import listen
 
     listener = listen(settings.host, settings.port)
-    for name in (signal.SIGTERM, signal.SIGINT):
+    for name in _ENDS:
         signal.signal(name, _tell)
     born: dict[int, float] = {}
     try:
         # The first one makes the first key, if one is needed, and shows it.
-        born[_forked(listener, serve, is_silent=False)] = time.monotonic()
+        _bear(born, listener, serve, is_silent=False)
         while len(born) < settings.workers:
-            born[_forked(listener, serve, is_silent=True)] = time.monotonic()
+            _bear(born, listener, serve, is_silent=True)
         while True:
             pid, status = os.wait()
             lived_s = time.monotonic() - born.pop(pid)
@@ -54,11 +56,22 @@ def run(settings: "Settings", serve: Serve) -> None:
                 if not born:
                     raise SystemExit(os.waitstatus_to_exitcode(status) or 1)
                 time.sleep(limits.PROCESS_PAUSE_S)
-            born[_forked(listener, serve, is_silent=True)] = time.monotonic()
+            _bear(born, listener, serve, is_silent=True)
     except _Told:
         pass
     finally:
         _end(list(born))
+
+
+def _bear(
+    born: dict[int, float], listener: socket.socket, serve: Serve, *, is_silent: bool
+) -> None:
+    """A new process. A signal waits until it is known: else it would not be told, and serve on."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, _ENDS)
+    try:
+        born[_forked(listener, serve, is_silent=is_silent)] = time.monotonic()
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _ENDS)
 
 
 def _forked(listener: socket.socket, serve: Serve, *, is_silent: bool) -> int:
@@ -68,8 +81,9 @@ def _forked(listener: socket.socket, serve: Serve, *, is_silent: bool) -> int:
         return pid
     code = 1
     try:
-        for name in (signal.SIGTERM, signal.SIGINT):
+        for name in _ENDS:
             signal.signal(name, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _ENDS)
         serve(listener, is_silent=is_silent)
         code = 0
     except SystemExit as end:
@@ -80,7 +94,7 @@ def _forked(listener: socket.socket, serve: Serve, *, is_silent: bool) -> int:
 
 def _end(pids: list[int]) -> None:
     """Tell all to end, and wait for them as long as an end may take."""
-    for name in (signal.SIGTERM, signal.SIGINT):
+    for name in _ENDS:
         signal.signal(name, signal.SIG_IGN)
     for pid in pids:
         os.kill(pid, signal.SIGTERM)
