@@ -386,3 +386,30 @@ async def test_a_slot_that_is_free_again_is_told_to_no_other_server(store: Store
         for run in runs:
             await stage.rested(run)
     assert {topic.partition(":")[0] for topic in bell.rung} == {"run"}
+
+
+async def test_a_server_without_a_free_slot_is_not_busy_looking(
+    store: Store, database: Hooked
+) -> None:
+    """While all servers are full, each run that comes rings at all of them."""
+    looks: list[str] = []
+
+    async def note(names: list[str]) -> None:
+        looks.extend(name for name in names if name.startswith("claim_"))
+
+    bell = LocalBell()
+    async with opened_stage(store, bell=bell, runs_at_once=1) as stage:
+        stage.model.may_speak.clear()
+        runs = [await stage.start(WORDS) for _ in range(4)]
+        await asyncio.sleep(0.1)
+        database.before = note
+        for _ in range(50):
+            bell.ring(f"jobs#{runs[3]['id']}")
+            await asyncio.sleep(0.005)
+        assert looks.count("claim_jobs") + looks.count("claim_run") <= 1
+        stage.model.may_speak.set()
+        began_at = asyncio.get_running_loop().time()
+        for run in runs:
+            assert (await stage.rested(run))["status"] == "completed"
+        # One after the other, each at once.
+        assert asyncio.get_running_loop().time() - began_at < limits.POLL_JOBS_S

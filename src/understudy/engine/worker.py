@@ -182,6 +182,8 @@ class Worker:
         self._used[project] -= 1
         if not self._used[project]:
             del self._used[project]
+        if self._has_backlog:
+            self.app.bell.ring_here("jobs")  # The others would look in vain: the slot is ours.
 
     def adopt(self, lease: Lease, live: LiveLog, beginning: Beginning) -> None:
         """Drive a run that is committed already leased."""
@@ -219,14 +221,11 @@ class Worker:
         self._tasks.discard(task)
         if self._held.get(lease.id) is lease:
             del self._held[lease.id]
-        # It is our own slot that is free: others who are told of it would all look in vain.
         if lease.job.kind == "ingest":
             self._ingesting -= 1
             self.app.bell.ring_here("ingest")
         else:
             self.release(lease.project)
-        if self._has_backlog:
-            self.app.bell.ring_here("jobs")
         lease.done.set()
         if not task.cancelled() and task.exception() is not None:
             _log.error("job crashed", job_id=lease.id, exc_info=task.exception())
@@ -254,7 +253,9 @@ class Worker:
             while not self._is_draining:
                 try:
                     run_id = self._only_one(rung)
-                    if run_id is not None and clock() < looks_at:
+                    if rung and self._free <= 0 and clock() < looks_at:
+                        self._has_backlog = True  # A slot that becomes free rings for it.
+                    elif run_id is not None and clock() < looks_at:
                         await self._claim_run(run_id)
                     else:
                         looks_at = clock() + await self._claim_all()
@@ -264,7 +265,7 @@ class Worker:
 
     def _only_one(self, rung: set[str]) -> str | None:
         """The run that this is about, if it is one and does not overtake others that wait."""
-        if len(rung) != 1 or self._has_backlog or self._free <= 0:
+        if len(rung) != 1 or self._has_backlog:
             return None
         return next(iter(rung)).partition("#")[2] or None
 
@@ -332,12 +333,12 @@ class Worker:
         return limits.POLL_LEAST_S
 
     async def _next_look_s(self) -> float:
-        """Until the next job is due, at most a poll's period; a moment when the due one has to
-        wait for a slot."""
+        """Until the next job is due, at most a poll's period; a moment when the due one may not be
+        taken yet, though there is a slot."""
         now = self.app.world.now()
         due = await self.app.store.next_due(now)
         self._has_backlog = due is not None and due <= now
-        if due is None:
+        if due is None or self._free <= 0:
             return limits.POLL_JOBS_S
         return min(limits.POLL_JOBS_S, max(limits.POLL_LEAST_S, due - now))
 
