@@ -74,7 +74,7 @@ def measure(stage: Stage, plan: Plan) -> Iterator[Figure]:
 
 async def _of_one_run(stage: Stage, plan: Plan, cluster: Cluster) -> list[Figure]:
     """Dispatch and statements, of runs one after the other: where the server that creates a run has
-    a slot for it, and where a worker takes it."""
+    a slot for it, and where a worker takes it, who hears of it in one way or the other."""
     async with opened_nodes(stage, cluster, serve=1) as nodes:
         await _runs(nodes, 30)
         bare = await _bare_claims(cluster, plan.dispatches)
@@ -88,9 +88,14 @@ async def _of_one_run(stage: Stage, plan: Plan, cluster: Cluster) -> list[Figure
         late = _dispatches(nodes, runs)
         await asyncio.sleep(busy_s)
         idle = _counted(cluster)
+    async with opened_nodes(stage, cluster, worker=1, nats_url=_NATS) as nodes:
+        await _runs(nodes, 30)
+        bare += await _bare_claims(cluster, plan.dispatches)
+        hinted = _dispatches(nodes, await _runs(nodes, plan.dispatches))
     return [
         _dispatch("dispatch in the server itself", here, bare),
         _dispatch("dispatch to a worker", late, bare),
+        _dispatch("dispatch to a worker, with NATS", hinted, bare),
         *_statements(before, after, idle, len(runs)),
     ]
 

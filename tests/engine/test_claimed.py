@@ -127,3 +127,43 @@ async def test_who_is_told_of_a_run_takes_it_though_its_clock_is_behind(store: S
         run = await door.start(WORDS)
         await eventually(lambda: len(stage.model.calls) == 1)
         assert (await door.rested(run))["status"] == "completed"
+
+
+class Noting(LocalBell):
+    """A bell that knows what other processes would be told."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.told: list[str] = []
+
+    def ring(self, topic: str) -> None:
+        """Wake all."""
+        self.told.append(topic)
+        super().ring(topic)
+
+    def ring_here(self, topic: str) -> None:
+        """Wake those of this process."""
+        super().ring(topic)
+
+
+async def test_nobody_elsewhere_is_told_of_a_run_before_there_is_something_to_read(
+    store: Store, database: Hooked
+) -> None:
+    """Readers on other servers would look into the record in vain."""
+    may_go_on = asyncio.Event()
+
+    async def hold_back(names: list[str]) -> None:
+        if names[0] == "hold_job":
+            await may_go_on.wait()
+
+    at_door, bell = Noting(), Noting()
+    async with opened_stage(store, works=False, runs_at_once=0, bell=at_door) as door:
+        run = await door.start(WORDS)
+    assert at_door.told == [f"jobs#{run['id']}"]
+    database.before = hold_back
+    async with opened_stage(store, bell=bell) as stage:
+        await eventually(lambda: len(stage.model.calls) == 1)
+        assert f"run:{run['id']}" not in bell.told
+        may_go_on.set()
+        await stage.rested(run)
+        assert f"run:{run['id']}" in bell.told

@@ -110,7 +110,8 @@ class Launch:
         holds = not _is_refused(committed)
         if self.job.lease_owner is None:
             if holds:
-                self.app.bell.ring(f"run:{self.job.id}")
+                if not self.is_new:  # Of a new one nobody can have read anything.
+                    self.app.bell.ring(f"run:{self.job.id}")
                 self.app.bell.ring(f"jobs#{self.job.id}" if self.job.next_call else "jobs")
             return
         if holds and self._readings:
@@ -130,6 +131,8 @@ class Launch:
         self.app.worker.release(self.job.project)
         lease = Lease(self.job, self.job.lease_owner)
         live = self.app.log.open(lease)
+        if not self.is_new:
+            self.app.log.announce(live)
         self._beginning.adopted(lease, live)
         self.app.worker.adopt(lease, live, self._beginning)
 

@@ -39,15 +39,17 @@ class Log:
         self._ticker: asyncio.Task[None] | None = None
 
     def open(self, lease: Lease) -> LiveLog:
-        """The live log of a run that this process begins to drive."""
+        """The live log of a run that this process begins to drive. Its readers here come over from
+        the record, in which there is nothing new for others."""
         told = partial(mirrors.tell, self._bell, lease.id, lease.fence)
         tell = told if self._bell.carries_bytes else None
         live = LiveLog(lease.id, lease.fence, tell=tell)
         self._live[lease.id] = live
+        self._bell.ring_here(f"run:{lease.id}")
         return live
 
     def announce(self, live: LiveLog) -> None:
-        """Tails that read from the store learn that there is more, or that the run is live here."""
+        """Tails that read from the store learn that there is more."""
         self._bell.ring(f"run:{live.run_id}")
 
     def close(self, live: LiveLog, error: ApiError | None = None) -> None:

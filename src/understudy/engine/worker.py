@@ -35,9 +35,7 @@ _log = structlog.get_logger()
 def _drive(
     app: App, lease: Lease, read_along: history.ReadAlong | None = None
 ) -> Coroutine[Any, Any, None]:
-    live = app.log.open(lease)
-    app.log.announce(live)
-    return drive(app, lease, live, None, read_along)
+    return drive(app, lease, app.log.open(lease), None, read_along)
 
 
 async def _purge(app: App, lease: Lease) -> None:
@@ -187,7 +185,6 @@ class Worker:
 
     def adopt(self, lease: Lease, live: LiveLog, beginning: Beginning) -> None:
         """Drive a run that is committed already leased."""
-        self.app.log.announce(live)
         self._work(lease, drive(self.app, lease, live, beginning))
 
     def goes_on_with(self, id: str) -> bool:
