@@ -156,6 +156,22 @@ async def test_a_run_that_was_claimed_is_known_although_the_answer_was_lost(
     assert len(await store.journal("run_1")) == 1
 
 
+@pytest.mark.parametrize("moment", MOMENTS)
+async def test_what_a_claim_took_is_known_although_the_answer_was_lost(
+    store: Store, wire: Wire, moment: Moment
+) -> None:
+    """Or it took nothing, and is made once more."""
+    held = job("run_0", owner="boot_a", until=90.0, fence=1)
+    ingest = job("vs_1", kind="ingest")
+    await store.commit(held, ingest, *[job(f"run_{n}", next_call="llm:1") for n in range(1, 4)])
+    wire.cut_when(executes("update jobs"), moment)
+    jobs = await store.claim(owner="boot_a", now=100.0, lease_until=115.0, free=9, per_project=9)
+    assert [job.id for job in jobs] == ["run_0", "run_1", "run_2", "run_3"]
+    wire.cut_when(executes("update jobs"), moment)
+    jobs = await store.claim_ingest(owner="boot_a", now=101.0, lease_until=116.0, free=2)
+    assert [job.id for job in jobs] == ["vs_1"]
+
+
 async def test_several_lines_are_cut_in_the_same_moment(store: Store, wire: Wire, url: str) -> None:
     """Each finds out about its own commit."""
     traps = [wire.cut_when(COMMIT, moment) for moment in MOMENTS * 4]

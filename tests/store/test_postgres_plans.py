@@ -110,6 +110,7 @@ STATEMENTS: list[tuple[str, Args, int]] = [
         },
         600,
     ),
+    ("claimed", {"owner": "me", "lease_until": 2e5}, 4_000),
     ("beginning", {"id": "run_q1", "limit": 17, "most_bytes": 16_384}, 60),
     ("claim_ingest", {"owner": "w", "now": 1e5, "lease_until": 2e5, "free": 2}, 200),
     (

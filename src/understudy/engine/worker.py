@@ -8,7 +8,7 @@ is repeated blindly.
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import suppress
 from typing import Any, Literal, TypeAlias
 
@@ -25,6 +25,7 @@ from understudy.engine.ingest import clean_up, ingest
 from understudy.engine.lease import Lease, Reason
 from understudy.engine.live_log import LiveLog
 from understudy.store import Unavailable, changes
+from understudy.store.records import Job
 
 # What a server does: everything, only the API, or only the jobs.
 Role: TypeAlias = Literal["serve", "api", "worker"]
@@ -295,10 +296,16 @@ class Worker:
             free=self._free,
             per_project=limits.RUNS_PER_PROJECT,
         )
-        for job in jobs:
-            lease = Lease(job, self._boot_id)
-            self._work(lease, self._job(lease))
+        self._work_on(jobs)
         return len(jobs)
+
+    def _work_on(self, jobs: Sequence[Job]) -> None:
+        """What a claim took. One that looked up what it took may have found what is at work."""
+        for job in jobs:
+            held = self._held.get(job.id)
+            if held is None or held.fence != job.fence:
+                lease = Lease(job, self._boot_id)
+                self._work(lease, self._job(lease))
 
     async def _job(self, lease: Lease) -> None:
         await JOBS[lease.job.kind](self.app, lease)
@@ -324,9 +331,7 @@ class Worker:
         jobs = await self.app.store.claim_ingest(
             owner=self._boot_id, now=now, lease_until=now + limits.LEASE_S, free=free
         )
-        for job in jobs:
-            lease = Lease(job, self._boot_id)
-            self._work(lease, self._job(lease))
+        self._work_on(jobs)
         return limits.POLL_LEAST_S
 
     async def _next_look_s(self) -> float:

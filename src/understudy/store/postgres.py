@@ -1,8 +1,8 @@
 """Database on PostgreSQL through asyncpg: a few lines, each to one connection.
 
 Every commit is one trip: a function of ours performs its statements (postgres_apply.py), so that
-the way to the server costs as much once as it would eight times. Statements that may be done twice
-without harm, such as a claim, go alone. Many servers share the record; their clock is the server's.
+the way to the server costs as much once as it would eight times. Claims, and statements that may be
+done twice without harm, go alone. Many servers share the record; their clock is the server's.
 PostgreSQL groups commits itself, by their concurrency.
 """
 
@@ -27,8 +27,6 @@ from understudy.world import random_id
 # Commits of one statement that nobody minds if they are done twice.
 _REPEATABLE = frozenset(
     {
-        "claim_ingest",
-        "claim_jobs",
         "claim_run",
         "free_leases",
         "ping",
@@ -37,6 +35,9 @@ _REPEATABLE = frozenset(
         "save_deltas",
     }
 )
+# And such as are done once or not at all, when their connection breaks: what they took, the store
+# looks up.
+_CLAIMS = frozenset({"claim_ingest", "claim_jobs"})
 
 
 async def open_database(
@@ -109,9 +110,10 @@ class PostgresDatabase:
     async def _commit(self, statements: Sequence[Statement], is_closed: bool) -> list[list[Row]]:
         async with self._line(is_accepted=not is_closed) as line:
             first = statements[0] if len(statements) == 1 else None
-            if first is None or first.query not in _REPEATABLE:
+            if first is None or first.query not in _REPEATABLE | _CLAIMS:
                 return await line.commit(statements)
-            rows = await line.fetch(first.query, args_of(first))
+            is_once = first.query in _CLAIMS
+            rows = await line.fetch(first.query, args_of(first), once=is_once)
             if first.query == "save_deltas":
                 self._note_saved(first)
             return [rows]

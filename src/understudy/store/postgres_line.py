@@ -79,15 +79,20 @@ class Line:
         self._used_at = 0.0  # Monotonic, as the next.
         self._give_up_at = 0.0  # When the present caller has had its time.
 
-    async def fetch(self, query: str, args: Mapping[str, object]) -> list[Row]:
-        """The rows of a statement that may be performed twice: it is when its connection breaks."""
+    async def fetch(
+        self, query: str, args: Mapping[str, object], *, once: bool = False
+    ) -> list[Row]:
+        """The rows of a statement that may be performed twice: it is when its connection breaks,
+        unless it is to be asked for `once`. Then it may have been performed."""
         self._give_up_at = monotonic() + limits.OUTCOME_S
         try:
-            return await self._fetch(query, args)
+            return await self._fetch(query, args, once=once)
         except FAILURES as error:
             raise unavailable(error) from error
 
-    async def _fetch(self, query: str, args: Mapping[str, object]) -> list[Row]:
+    async def _fetch(
+        self, query: str, args: Mapping[str, object], *, once: bool = False
+    ) -> list[Row]:
         text = self._texts.alone[query]
         values = text.values(args)
         attempts = 0
@@ -103,7 +108,7 @@ class Line:
             except AGAIN as error:
                 await self._pause(attempts, error)
             except TROUBLES as error:
-                if was_fresh or isinstance(error, UNDONE):
+                if was_fresh or once or isinstance(error, UNDONE):
                     raise
 
     async def commit(self, statements: Sequence[Statement]) -> list[list[Row]]:

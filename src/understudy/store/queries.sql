@@ -576,6 +576,14 @@ select id, kind, project, thread_id, due_at, expires_at, lease_owner, lease_unti
   reclaims, cancel_asked_at, was_leased, next_call
 from claimed;
 
+-- name: claimed
+-- What a claim of this owner has leased, by its moment. What a door has leased is none of it.
+select id, kind, project, thread_id, due_at, expires_at, lease_owner, lease_until, fence,
+  reclaims, cancel_asked_at, was_leased, next_call
+from jobs
+where lease_owner = :owner and lease_until = :lease_until
+  and (kind <> 'run' or next_call is not null or was_leased);
+
 -- name: claim_run.sqlite
 -- Lease a queued run that was just told of, as claim_jobs would if it were the only one; beside its
 -- job, a row for each of what `beginning` would find. It is due since it was made, though by a clock

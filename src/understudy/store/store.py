@@ -10,6 +10,7 @@ import msgspec
 
 from understudy import limits
 from understudy.store import Database, Row, Statement, Told, UnknownCursor
+from understudy.store.claiming import claimed
 from understudy.store.records import (
     AnswerRow,
     ChunkRow,
@@ -174,7 +175,7 @@ class Store:
             "waited_since": now - limits.PIN_WAIT_S,
             "alive_since": now - limits.NODE_ALIVE_S,
         }
-        [rows] = await self._database.commit([Statement("claim_jobs", args)])
+        rows = await claimed(self._database, Statement("claim_jobs", args))
         return sorted((_job(row) for row in rows), key=lambda job: (job.due_at, job.id))
 
     async def claim_run(
@@ -217,7 +218,7 @@ class Store:
             "lease_until": lease_until,
             "free": free,
         }
-        [rows] = await self._database.commit([Statement("claim_ingest", args)])
+        rows = await claimed(self._database, Statement("claim_ingest", args))
         return [_job(row) for row in rows]
 
     async def next_ingest(self, now: float) -> float | None:
