@@ -4,9 +4,12 @@ import asyncio
 import time
 from contextlib import AsyncExitStack
 
+from structlog.testing import capture_logs
+
 from tests.engine.stage import Clock, Hooked, Json, eventually, opened_stage
 from understudy import limits
 from understudy.bell.local import LocalBell
+from understudy.store import changes
 from understudy.store.store import Store
 
 WORDS: Json = {"steps": [{"text": "one two three"}]}
@@ -167,3 +170,31 @@ async def test_nobody_elsewhere_is_told_of_a_run_before_there_is_something_to_re
         may_go_on.set()
         await stage.rested(run)
         assert f"run:{run['id']}" in bell.told
+
+
+async def test_a_message_that_cannot_be_read_is_no_trouble_of_the_claims(
+    store: Store, clock: Clock
+) -> None:
+    """As one that a newer server has written may be: its run fails after some tries."""
+    bell = LocalBell()
+    async with AsyncExitStack() as stack:
+        opened = opened_stage(store, clock, works=False, runs_at_once=0, bell=bell)
+        door = await stack.enter_async_context(opened)
+        opened = opened_stage(store, clock, bell=bell, is_alone=False)
+        stage = await stack.enter_async_context(opened)
+        await asyncio.sleep(0.05)  # The worker waits for rings.
+        thread = await door.thread("Hello.")
+        message = (await door.get(f"/threads/{thread}/messages"))["data"][0]["id"]
+        assistant = await door.post("/assistants", {"model": "m"})
+        await store.commit(
+            changes.update_object(message, project="default", body=b'{"id":1}', private=None)
+        )
+        with capture_logs() as logs:
+            run = await door.post(f"/threads/{thread}/runs", {"assistant_id": assistant["id"]})
+            async with asyncio.timeout(10):
+                while (await door.run(run))["status"] != "failed":
+                    await eventually(lambda: run["id"] not in stage.held)
+                    clock.at += limits.LEASE_S
+                    bell.ring("jobs")
+                    await asyncio.sleep(0.01)
+        assert {log["event"] for log in logs} == {"run crashed"}

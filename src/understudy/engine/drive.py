@@ -143,7 +143,7 @@ class Driver:
             return None
 
         async def known() -> history.Newest | None:
-            return claimed.newest
+            return history.newest_of(claimed.rows)
 
         self._newest = known
         return await record.state_of(app.store, project, claimed.run, self.versions)

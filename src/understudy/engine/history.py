@@ -57,10 +57,11 @@ class Newest:
 
 @dataclass(frozen=True)
 class ReadAlong:
-    """A run as it was claimed (None: it is gone), and how its thread ends, as `newest_of` tells."""
+    """A run as it was claimed (None: it is gone), and how its thread ends, for `newest_of`: what
+    cannot be read is its driver's trouble, and none of who claims."""
 
     run: Listed | None
-    newest: Newest | None
+    rows: Sequence[Row]
 
 
 class End(Protocol):
@@ -99,7 +100,7 @@ async def beginning(app: App, run_id: str) -> ReadAlong:
     run, rows = await app.store.beginning(
         run_id, limit=limits.MESSAGES_READ_ALONG, most_bytes=limits.MESSAGE_READ_ALONG_BYTES
     )
-    return ReadAlong(run, newest_of(rows))
+    return ReadAlong(run, rows)
 
 
 async def claim(app: App, run_id: str, *, owner: str, now: float) -> tuple[Job, ReadAlong] | None:
@@ -116,7 +117,7 @@ async def claim(app: App, run_id: str, *, owner: str, now: float) -> tuple[Job, 
     if found is None:
         return None
     job, (run, rows) = found
-    return job, ReadAlong(run, newest_of(rows))
+    return job, ReadAlong(run, rows)
 
 
 async def next_question(
