@@ -6,6 +6,7 @@ from pathlib import Path
 
 from understudy.store import (
     changes,
+    claiming,
     index_changes,
     postgres,
     sqlite,
@@ -45,7 +46,7 @@ def test_every_statement_says_what_it_does() -> None:
 
 def test_every_statement_is_used_and_every_used_one_exists() -> None:
     names = set(load_queries("sqlite"))
-    users = (changes, index_changes, store, sqlite, sqlite_tables)
+    users = (changes, claiming, index_changes, store, sqlite, sqlite_tables)
     source = "".join(map(inspect.getsource, users))
     used = {name for name in names if f'"{name}"' in source}
     assert names - used == set()
