@@ -7,6 +7,19 @@ from pathlib import Path
 import psutil
 import pytest
 
+# A parent that serves with two processes, and says who they are.
+_SERVING = """
+import os, time
+from types import SimpleNamespace
+from understudy import processes
+
+def serve(listener, is_silent):
+    print(os.getpid(), flush=True)
+    time.sleep(60)
+
+processes.run(SimpleNamespace(host="127.0.0.1", port=0, workers=2), serve)
+"""
+
 # A parent that is told to stop in the moment in which its n-th child is born; it says who was born.
 _PARENT = """
 import os, signal, sys, time
@@ -43,3 +56,15 @@ def test_a_process_that_is_born_when_the_signal_comes_ends_too(tmp_path: Path, n
     born = [int(pid) for pid in parent.stdout.split()]
     assert len(born) == number
     assert not any(psutil.pid_exists(pid) for pid in born)
+
+
+def test_processes_whose_parent_is_killed_end_too(tmp_path: Path) -> None:
+    """Else they would hold the port, and whoever starts it again could not."""
+    with subprocess.Popen(
+        [sys.executable, "-c", _SERVING], cwd=tmp_path, stdout=subprocess.PIPE, text=True
+    ) as parent:
+        assert parent.stdout is not None
+        born = [psutil.Process(int(parent.stdout.readline())) for _ in range(2)]
+        parent.kill()
+    _, alive = psutil.wait_procs(born, timeout=10)
+    assert alive == []

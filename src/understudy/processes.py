@@ -2,9 +2,10 @@
 
 The parent opens the socket, makes the processes, and does nothing else: no loop, no thread, no
 connection, so that a fork copies nothing that is in use. A process that dies is made anew; a signal
-to end goes on to all of them.
+to end goes on to all of them, and the kernel sends it when the parent is killed.
 """
 
+import ctypes
 import os
 import signal
 import socket
@@ -29,6 +30,7 @@ class Serve(Protocol):
 _log = structlog.get_logger()
 
 _ENDS = (signal.SIGTERM, signal.SIGINT)
+_PR_SET_PDEATHSIG = 1  # prctl(2): a signal for when the parent has died.
 
 
 class _Told(Exception):
@@ -76,6 +78,7 @@ def _bear(
 
 def _forked(listener: socket.socket, serve: Serve, *, is_silent: bool) -> int:
     """A new process; its id."""
+    parent = os.getpid()
     pid = os.fork()
     if pid:
         return pid
@@ -83,6 +86,9 @@ def _forked(listener: socket.socket, serve: Serve, *, is_silent: bool) -> int:
     try:
         for name in _ENDS:
             signal.signal(name, signal.SIG_DFL)
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+        if os.getppid() != parent:
+            os.kill(os.getpid(), signal.SIGTERM)  # It died before that.
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _ENDS)
         serve(listener, is_silent=is_silent)
         code = 0
