@@ -189,16 +189,18 @@ async def eventually(holds: Callable[[], bool]) -> None:
 
 
 class Hooked:
-    """A database with something to do around its commits; `before` and `after` get the names
-    of the statements and may wait or raise."""
+    """A database with something to do around its commits and before its reads; `before`, `after`
+    and `reading` get the names of the statements and may wait or raise."""
 
     def __init__(self, inner: Database) -> None:
         self._inner = inner
         self.before: Hook = _nothing
         self.after: Hook = _nothing
+        self.reading: Hook = _nothing
 
     async def fetch(self, query: str, args: Mapping[str, object]) -> list[Row]:
-        """As the inner one."""
+        """As the inner one, after the hook."""
+        await self.reading([query])
         return await self._inner.fetch(query, args)
 
     async def commit(

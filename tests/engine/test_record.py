@@ -7,9 +7,11 @@ import pytest
 
 from tests.crash.checks import check_order, check_places
 from tests.crash.client import events_in as events
-from tests.engine.stage import Clock, Hooked, Stage
+from tests.engine.stage import Clock, Hooked, Stage, eventually, opened_stage
 from tests.engine.test_stops import saved, silent
+from understudy import limits
 from understudy.store import Unavailable
+from understudy.store.store import Store
 
 _EDITORS = 20
 
@@ -158,3 +160,49 @@ async def test_the_last_deltas_may_have_been_saved_although_the_answer_was_lost(
     said = [event.object["delta"] for event in replay if event.name == "thread.message.delta"]
     assert len(said) == 12
     assert len(await stage.app.store.journal(run["id"])) == 1
+
+
+async def test_a_claimed_run_that_cannot_be_read_for_a_moment_is_delayed(
+    store: Store, database: Hooked
+) -> None:
+    async with opened_stage(store, works=False, runs_at_once=0) as door:
+        run = await door.start({"steps": [{"text": "one two"}]})
+    away = 0
+
+    async def fail(names: list[str]) -> None:
+        nonlocal away
+        if names == ["beginning"] and away < 3:
+            away += 1
+            raise Unavailable("Nobody answers.", retry_after_s=0.01)
+
+    database.reading = fail
+    async with opened_stage(store) as stage:
+        assert (await stage.rested(run))["status"] == "completed"
+        assert away == 3
+        assert {event.place[0] for event in events(await stage.frames(run))} == {0, 1}
+
+
+async def test_a_thread_that_cannot_be_read_leaves_its_run_to_the_next_driver(
+    stage: Stage, database: Hooked, clock: Clock
+) -> None:
+    """It fails none: the model was not asked yet."""
+    script = {"turns": [[{"call": {"name": "look_up"}}], [{"words": 5, "every_ms": 2}]]}
+    run = await stage.start(script)
+    waiting = await stage.until(run, "requires_action")
+    [call] = waiting["required_action"]["submit_tool_outputs"]["tool_calls"]
+    away = 0
+
+    async def fail(names: list[str]) -> None:
+        nonlocal away
+        if names[0].startswith("list_") and not away:
+            away += 1
+            raise Unavailable("Nobody answers.", retry_after_s=0.01)
+
+    database.reading = fail
+    outputs = {"tool_outputs": [{"tool_call_id": call["id"], "output": "42"}]}
+    await stage.post(f"{stage.path(run)}/submit_tool_outputs", outputs)
+    await eventually(lambda: away == 1 and not stage.held)
+    assert (await stage.run(run))["status"] == "in_progress"
+    clock.at += limits.LEASE_S
+    stage.app.bell.ring("jobs")
+    assert (await stage.rested(run))["status"] == "completed"

@@ -9,7 +9,7 @@ turn; commits are finished first.
 
 import asyncio
 import math
-from collections.abc import Awaitable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any, TypeVar
 
 import structlog
@@ -118,12 +118,12 @@ class Driver:
     async def _run(self) -> None:
         was_leased = self.lease.job.was_leased and not self.is_journalled
         if self._state is None:
-            self._state = await self._loaded()
+            self._state = await self._patiently(self._loaded)
         if self._state is None or self._state.run.status not in ACTIVE:
             await self._drop_job()
             return
         if was_leased:
-            await self._load_attempts()
+            await self._patiently(self._load_attempts)
         try:
             await self._go(await self._begin(was_leased))
         except (Interrupted, Conflict, Stopped) as stop:
@@ -412,19 +412,20 @@ class Driver:
             await self._store([*statements, *writes])
 
     async def _store(self, statements: list[Statement]) -> None:
-        """Commit; while the store is away, again, as long as the lease is surely ours. What the
-        provider says meanwhile waits in its socket."""
+        """Commit. What the provider says meanwhile waits in its socket."""
+        await self._patiently(lambda: self._uncut.wait(self.app.store.begin_commit(*statements)))
+
+    async def _patiently(self, ask: Callable[[], Awaitable[T]]) -> T:
+        """Ask the store; while it is away, again, as long as the lease is surely ours."""
         clock = self.app.world.monotonic
         give_up_at = clock() + limits.LEASE_S - limits.LEASE_MARGIN_S
         while True:
             try:
-                await self._uncut.wait(self.app.store.begin_commit(*statements))
+                return await ask()
             except Unavailable as away:
                 if clock() >= give_up_at or self.lease.reason not in (None, "cancel"):
                     raise Stopped from away
                 await asyncio.sleep(away.retry_after_s)
-            else:
-                return
 
     async def _drop_job(self) -> None:
         """The run is over or gone; its job has no more to do."""

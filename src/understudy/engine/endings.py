@@ -11,7 +11,7 @@ from understudy.engine import call, record
 from understudy.engine.lease import Interrupted, Stopped
 from understudy.machine.happenings import CancelAsked, DeadlinePassed, Happening, ModelFailed
 from understudy.model import SORRY
-from understudy.store import Conflict, changes
+from understudy.store import Conflict, Unavailable, changes
 from understudy.wire.messages import Content
 from understudy.wire.runs import Usage
 
@@ -45,8 +45,10 @@ async def interrupted(driver: Driver, stop: Exception) -> None:
 
 
 async def crashed(driver: Driver, bug: Exception) -> None:
-    """A bug of ours, or a store that is away: the run fails rather than stay stuck, unless even
-    that cannot be written; then the lease runs out and the run is taken over."""
+    """A bug of ours: the run fails rather than stay stuck, unless even that cannot be written. Then
+    the lease runs out and the run is taken over; so it is where the store did not let us read."""
+    if isinstance(bug, Unavailable):
+        raise Stopped from bug
     _log.error("run crashed", run_id=driver.lease.id, exc_info=bug)
     driver.made = None
     try:
