@@ -48,8 +48,9 @@ async def copied(place: Path, to: Path) -> None:
     connection = await asyncpg.connect(target)
     try:
         tables = await connection.fetch(
-            "select tablename from pg_tables where schemaname = $1 and tablename <> 'migrations'",
+            "select tablename from pg_tables where schemaname = $1 and tablename <> all ($2)",
             to_schema,
+            ["halved", "halves", "migrations"],
         )
         for (table,) in tables:
             await connection.execute(

@@ -7,7 +7,7 @@ exact whatever the order of the sums.
 
 import zlib
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ from understudy.search.choice import Embedders
 from understudy.search.part import POSTING
 from understudy.search.question import asked
 from understudy.search.rank import ORDINAL_BITS, Ranked
-from understudy.store import Statement, changes, index_changes
+from understudy.store import Conflict, Statement, changes, index_changes
 from understudy.wire.vector_stores import Filter
 
 PROJECT = "default"
@@ -39,6 +39,7 @@ TERMS = 600
 TERMS_PER_CHUNK = 6
 CHUNK_CHARS = 100
 AT_ONCE = 250  # Documents in one commit.
+ATTEMPTS = 20
 
 Json = dict[str, Any]
 Keeps = Callable[[Json], bool]
@@ -178,9 +179,10 @@ def _ranked(keys: Numbers, scores: NDArray[np.floating[Any]]) -> Ranked:
 
 @asynccontextmanager
 async def opened_app(
-    path: Path, *, cache_bytes: int = limits.VECTOR_CACHE_BYTES, works: bool = False
+    path: Path | str, *, cache_bytes: int = limits.VECTOR_CACHE_BYTES, works: bool = False
 ) -> AsyncIterator[App]:
-    """An App on a record; where it works, what is deleted is removed in the background."""
+    """An App on a record (a place for one, or a URL); where it works, what is deleted is removed in
+    the background."""
     async with opened_store(path) as store:
         app = make_app(store, Clock())
         embedders = Embedders(Whole(), monotonic=app.world.monotonic)
@@ -232,7 +234,16 @@ def draft(rng: np.random.Generator, file_id: str, chunks: int, attributes: Json)
 
 
 async def add(app: App, haystack: Haystack, drafts: Sequence[Document]) -> None:
-    """Put documents into the index; they can be found when this returns."""
+    """Put documents into the index; they can be found when this returns. No file waits for them,
+    so an ingestion of the store that ends meanwhile abandons them: then they are put there anew."""
+    for _ in range(ATTEMPTS):
+        with suppress(Conflict):
+            haystack.documents |= await _added(app, haystack, drafts)
+            return
+    raise AssertionError("an ingestion of the store ends again and again")
+
+
+async def _added(app: App, haystack: Haystack, drafts: Sequence[Document]) -> dict[int, Document]:
     rows = await app.store.commit(
         *(
             index_changes.insert_document(
@@ -249,7 +260,7 @@ async def add(app: App, haystack: Haystack, drafts: Sequence[Document]) -> None:
     claim = index_changes.claim_embedder(haystack.number, model=Whole.name, dimensions=DIMENSIONS)
     statements = [part for one in numbered for part in _indexed(haystack.number, one)]
     await app.store.commit(claim, *statements)
-    haystack.documents |= {one.number: one for one in numbered}
+    return {one.number: one for one in numbered}
 
 
 async def remove(app: App, haystack: Haystack, number: int) -> None:

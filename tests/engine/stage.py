@@ -223,10 +223,10 @@ async def _nothing(names: list[str]) -> None:
 
 @asynccontextmanager
 async def opened_store(
-    path: Path, wrap: Callable[[Database], Database] = lambda database: database
+    path: Path | str, wrap: Callable[[Database], Database] = lambda database: database
 ) -> AsyncIterator[Store]:
-    """A store on this file, or what the tests have in its place."""
-    inner = await open_database(postgres.record_url(path))
+    """A store on this file, or what the tests have in its place; or at this URL."""
+    inner = await open_database(path if isinstance(path, str) else postgres.record_url(path))
     try:
         yield Store(wrap(inner))
     finally:

@@ -8,20 +8,22 @@ change always sees it, in whatever process it was made.
 Vectors lie in a few blocks per store, each sorted by chunk, so that a search is as many matrix
 products. What is new is a block that is made one with others of like size, so that a file which
 comes to a large store costs no copy of it. All blocks together stay below a bound of bytes, those
-used longest ago go first; a store that alone is above it is read from the record block by block,
-for each search anew, as far as the search's filter keeps it.
+used longest ago go first. A store that alone is above it is read from the record block by block,
+for each search anew, as far as the search's filter keeps it; where the record compares vectors by
+itself, only those that may be among the best are read (halves.py).
 """
 
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from math import inf
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from understudy import limits
-from understudy.search import Numbers
+from understudy.search import Numbers, Vectors
 from understudy.store.records import IndexRow, ReadyDocument
 from understudy.store.store import Store
 from understudy.wire.vector_stores import Attribute
@@ -72,6 +74,8 @@ class Index:
         self._bound = size_bytes
         self._views: OrderedDict[int, View] = OrderedDict()
         self._held: OrderedDict[int, Held] = OrderedDict()
+        self._lacking: dict[int, IndexRow] = {}
+        self._told: OrderedDict[int, float] = OrderedDict()  # When a store's lack was told last.
 
     async def views(self, project: str, store_ids: Sequence[str]) -> list[View]:
         """These stores as they are now, as far as they exist."""
@@ -97,10 +101,16 @@ class Index:
             del self._views[number]
             self._held.pop(number, None)
 
-    async def vectors(self, view: View, allowed: "Numbers | None" = None) -> "AsyncIterator[Block]":
+    async def vectors(
+        self,
+        view: View,
+        allowed: "Numbers | None" = None,
+        queries: "Vectors | None" = None,
+    ) -> "AsyncIterator[Block]":
         """The vectors of exactly a view's documents, with the keys of their chunks: from memory,
-        or from the record when the store is too large to keep; then none but the allowed ones, if
-        these are given. No chunk is in two blocks."""
+        or from the record when the store is too large to keep. Then none but those of the allowed
+        ones and, if queries are given, maybe none but those which are in question for these. No
+        chunk is in two blocks."""
         if not view.row.dimensions:
             return
         if view.row.size_bytes > self._bound:  # Of vectors and texts.
@@ -108,11 +118,67 @@ class Index:
             wanted = [
                 one for one in view.documents.rows if numbers is None or one.number in numbers
             ]
-            async for block in self._read(wanted, view.row.dimensions):
+            async for block in self._unkept(view.row, wanted, queries):
                 yield block
             return
         for block in await self._hold(view, view.row.dimensions):
             yield block
+
+    async def _unkept(
+        self, row: IndexRow, documents: Sequence[ReadyDocument], queries: "Vectors | None"
+    ) -> "AsyncIterator[Block]":
+        """The vectors of documents of a large store, as far as they are in question."""
+        assert row.dimensions is not None, "a store has vectors, or none of its documents has"
+        if queries is not None:
+            near, documents = await self._near(row, documents, queries)
+            if near is not None:
+                yield near
+        async for block in self._read(documents, row.dimensions):
+            yield block
+
+    async def _near(
+        self, row: IndexRow, documents: Sequence[ReadyDocument], queries: "Vectors"
+    ) -> "tuple[Block | None, Sequence[ReadyDocument]]":
+        """What is in question of the documents which the record can compare; and the other ones."""
+        halves = self._store.halves
+        is_worth_it = (
+            sum(one.parts for one in documents) > limits.NEAR_LEAST_PARTS
+            and len(queries) <= limits.NEAR_QUERIES
+        )
+        if halves is None or not is_worth_it:
+            return None, documents
+        from understudy.engine.halves import near
+
+        whole = await halves.whole([one.number for one in documents])
+        if len(whole) < len(documents) and self.wants_halves(row):
+            self._lacking[row.number] = row
+        here = [one for one in documents if one.number in whole]
+        block = await near(halves, here, queries) if here else None
+        if block is None:
+            return None, documents
+        return block, [one for one in documents if one.number not in whole]
+
+    def wants_halves(self, row: IndexRow) -> bool:
+        """Whether the record should be able to compare the vectors of this store, and might: it is
+        too large to keep in memory, or may soon be."""
+        is_fit = 0 < (row.dimensions or 0) <= limits.HALVES_DIMENSIONS
+        return is_fit and row.size_bytes > self._bound // 2 and self._store.halves is not None
+
+    def lacking(self, now: float) -> list[IndexRow]:
+        """The stores of which searches found something that the record could not compare, without
+        those that this told a moment ago."""
+        rows = [
+            row
+            for number, row in self._lacking.items()
+            if now >= self._told.get(number, -inf) + limits.HALVES_ASKED_S
+        ]
+        self._lacking.clear()
+        for row in rows:
+            self._told[row.number] = now
+            self._told.move_to_end(row.number)
+        while len(self._told) > limits.VIEWS_CACHED:
+            self._told.popitem(last=False)
+        return rows
 
     async def _hold(self, view: View, dimensions: int) -> "Sequence[Block]":
         """The store's vectors in memory, as of this view."""

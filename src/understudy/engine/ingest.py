@@ -8,6 +8,9 @@ at all. One bad file fails alone, with a text that names what is wrong.
 
 A file that a client detached, deleted or cancelled meanwhile refuses the commit that would have
 changed it; what was built of it is gone then.
+
+When no file waits, the vectors of a large store are made once more for a record that compares them
+by itself (halves.py), a few seconds at a time: files that come meanwhile go first.
 """
 
 import asyncio
@@ -97,9 +100,13 @@ class _Ingestion:
                 where={"status": "in_progress"},
             )
             if not page:
-                if await self._is_done(index):
+                if await self._is_compared(index, clock() + limits.INGEST_SLICE_S):
+                    if await self._is_done(index):
+                        return
+                elif await self._others_wait():
+                    await self._rest()
                     return
-                continue  # Files came meanwhile.
+                continue  # Maybe files came meanwhile.
             if await self._are_away(index, page, over_at):
                 await self._rest(limits.INGEST_AWAY_S)
                 return
@@ -108,6 +115,15 @@ class _Ingestion:
                     await self._rest()
                     return
                 over_at = clock() + limits.INGEST_SLICE_S
+
+    async def _is_compared(self, index: IndexRow, until: float) -> bool:
+        """Whether the record can compare the vectors of a large store, or will not; what it lacks
+        is made while there is time."""
+        if not self.app.index.wants_halves(index):
+            return True
+        from understudy.engine.halves import made  # Loaded late: it brings numpy.
+
+        return await made(self.app, index, until)
 
     async def _index(self) -> IndexRow:
         found = await self.app.store.indexes(self.project, [self.store_id])

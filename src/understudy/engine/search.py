@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from understudy import limits
+from understudy.engine import halves
 from understudy.engine.app import App
 from understudy.engine.embedding import embedded_queries
 from understudy.engine.index import View
@@ -67,6 +68,7 @@ async def found(
     allowed = None if filters is None else _allowed(views, predicate(filters))
     by_words = await _by_words(app, views, queries, documents, allowed)
     by_meaning = await _by_meaning(app, views, queries, allowed)
+    await halves.ask(app)
     rankings = [
         rank.fuse(keyword, dense, weight)
         for keyword, (dense, weight) in zip(by_words, by_meaning, strict=True)
@@ -177,7 +179,7 @@ async def _by_meaning(
             continue
         corpus = view.row.trust / max(view.row.chunks, 1)
         weights = [float(trust) * corpus for trust in embedded.trust]
-        async for block in app.index.vectors(view, allowed):
+        async for block in app.index.vectors(view, allowed, embedded.vectors):
             product = partial(rank.dense, block, embedded.vectors, allowed=allowed)
             is_short = block.vectors.size * len(queries) <= limits.SHORT_PRODUCT
             parts = product() if is_short else await asyncio.to_thread(product)

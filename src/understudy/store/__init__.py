@@ -119,6 +119,16 @@ class Clocked(Protocol):
         ...
 
 
+@runtime_checkable
+class Comparing(Protocol):
+    """A Database that may have vectors once more, at half precision, and compare them by itself."""
+
+    @property
+    def compares(self) -> bool:
+        """Whether it can now; if not, it knows none of the statements about halves."""
+        ...
+
+
 def log_fatal(reason: str) -> None:
     """What `on_fatal` does when nobody asked for more; a server ends its process instead."""
     import structlog  # Not at the top: the writer's process imports this file and logs nothing.

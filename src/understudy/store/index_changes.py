@@ -241,6 +241,24 @@ def ready_document(number: int, *, attributes: bytes) -> tuple[Statement, ...]:
     )
 
 
+# Vectors that the record compares by itself (Comparing). Each of these is a commit of its own; done
+# twice, or by somebody who lost his lease, it does no harm.
+
+
+def keep_halves(
+    document: int, part: int, *, ordinals: Sequence[int], halves: Sequence[bytes]
+) -> Statement:
+    """The vectors of a part at half precision (little-endian), each with the ordinal of its chunk:
+    all or none. Never refused."""
+    args = {"document": document, "part": part, "ordinals": ordinals, "halves": halves}
+    return Statement("keep_halves", args)
+
+
+def mark_halved(document: int) -> Statement:
+    """All vectors of a document were kept so; changes nothing if they were not. Never refused."""
+    return Statement("mark_halved", {"document": document})
+
+
 # Removing what is gone.
 
 

@@ -21,6 +21,7 @@ from understudy.store.postgres_clock import ServerClock
 from understudy.store.postgres_line import Line, Texts
 from understudy.store.postgres_migrations import migrate
 from understudy.store.postgres_text import args_of
+from understudy.store.postgres_vectors import prepare
 from understudy.store.statements import load_queries
 from understudy.world import random_id
 
@@ -29,6 +30,8 @@ _REPEATABLE = frozenset(
     {
         "claim_run",
         "free_leases",
+        "keep_halves",
+        "mark_halved",
         "ping",
         "prune_deltas",
         "renew_leases",
@@ -45,10 +48,10 @@ async def open_database(
 ) -> "PostgresDatabase":
     """Open `postgresql://user@host/name`, with all migrations applied; other servers may be at work
     on it. What stands behind `?` goes to the driver and the server (`search_path=`, `sslmode=`)."""
-    del on_fatal, beside, is_apart  # There is no file that one process owns.
+    del on_fatal, is_apart  # There is no file that one process owns.
     database = PostgresDatabase(url, connections)
     try:
-        await database.open()
+        await database.open(compares=not beside)
     except BaseException:
         await database.close()
         raise
@@ -63,7 +66,7 @@ class PostgresDatabase:
         node = random_id("boot")
         self._texts = Texts(load_queries("postgres"))
         self._free = [
-            Line(f"{node}:{number}", url, self._texts, self._save_again)
+            Line(f"{node}:{number}", url, self._texts, self._joined)
             for number in range(connections)
         ]
         self._lines = tuple(self._free)
@@ -74,11 +77,12 @@ class PostgresDatabase:
         self._saved: deque[tuple[float, Statement]] = deque()  # Of deltas, lately.
         self._saving_again = asyncio.Lock()
         self._looks: asyncio.Task[None] | None = None
+        self._compares: bool | None = None
         self._is_closed = False
 
-    async def open(self) -> None:
+    async def open(self, *, compares: bool = True) -> None:
         """Migrate, connect, look at the clock, and forget what servers left that are long gone."""
-        await migrate(self._url)
+        await migrate(self._url, compares=compares)
         async with self._line() as line:
             if await line.fetch("unfinished_copy", {}):
                 raise UnfinishedCopy
@@ -90,6 +94,11 @@ class PostgresDatabase:
     def now(self) -> float:
         """Unix seconds by the server's clock."""
         return self._clock.now()
+
+    @property
+    def compares(self) -> bool:
+        """Whether the server compares vectors."""
+        return self._compares is True
 
     async def fetch(self, query: str, args: Mapping[str, object]) -> list[Row]:
         """The rows of a reading statement."""
@@ -117,6 +126,12 @@ class PostgresDatabase:
             if first.query == "save_deltas":
                 self._note_saved(first)
             return [rows]
+
+    async def _joined(self, connection: "asyncpg.Connection[Any]") -> None:
+        """A new connection. What compares vectors may be gone by now; if it only came after a
+        start it is not used, for older connections would not know it."""
+        await self._save_again(connection)
+        self._compares = self._compares is not False and await prepare(connection)
 
     # Deltas are committed without a wait for the disk, so a server that crashes may forget those of
     # the last moment, and a log that went on would have a gap. Whatever connects first saves them

@@ -18,11 +18,12 @@ import asyncpg
 
 from understudy.store.postgres_text import Part, part_of, text_of
 
-# What no server commits with others: claims and the like go alone, and some are of migrations and
-# copies, whose tables need not be there.
+# What no server commits with others: claims and the like go alone, and some are of migrations,
+# copies, and vectors that the server compares, whose tables need not be there.
 _APART = re.compile(
     r"\A(with|create|drop)\b"
     r"|\b(migrations|copying|information_schema|setval|pg_sequence_last_value)\b"
+    r"|halve[sd]\b"
 )
 
 _FUNCTION = """

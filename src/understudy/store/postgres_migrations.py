@@ -24,6 +24,7 @@ import structlog
 from asyncpg import exceptions
 
 from understudy import limits
+from understudy.store import postgres_vectors
 from understudy.store.postgres_apply import Apply
 from understudy.store.postgres_connect import check, connect
 from understudy.store.postgres_text import text_of
@@ -47,11 +48,15 @@ _IS_THERE = "select to_regclass(format('%I.migrations', current_schema())) is no
 
 
 async def migrate(
-    url: str, migrations: _Migrations | None = None, queries: Mapping[str, str] | None = None
+    url: str,
+    migrations: _Migrations | None = None,
+    queries: Mapping[str, str] | None = None,
+    *,
+    compares: bool = True,
 ) -> None:
-    """Apply what is new, each migration all or not at all, one server at a time, and make the
-    function that performs these statements. ValueError is what an operator has to mend; what was
-    applied before it stays."""
+    """Apply what is new, each migration all or not at all, one server at a time, make the function
+    that performs these statements, and what a server that `compares` vectors needs, where that can
+    be. ValueError is what an operator has to mend; what was applied before it stays."""
     check(url)
     try:
         connection = await connect(url, limits.CONNECT_S, limits.MIGRATION_S)
@@ -61,6 +66,7 @@ async def migrate(
                     connection,
                     migrations or load_migrations("postgres"),
                     Apply(queries or load_queries("postgres")),
+                    compares,
                 )
         finally:
             await connection.close(timeout=limits.CONNECT_S)
@@ -70,32 +76,55 @@ async def migrate(
         raise unavailable(error) from error
 
 
-async def _migrate(connection: _Connection, migrations: _Migrations, apply: Apply) -> None:
+async def _migrate(
+    connection: _Connection, migrations: _Migrations, apply: Apply, compares: bool
+) -> None:
     """Who finds nothing new takes no lock, and needs no right to make tables."""
     encoding = await connection.fetchval("show server_encoding")
     check_server(connection.get_server_version().major, encoding)
     schema = await connection.fetchval("select current_schema()")
     if schema is None:
         raise ValueError("the search_path of this database names no schema that exists")
-    if not await _new(connection, migrations) and await apply.is_there(connection):
+    if (
+        not await _new(connection, migrations)
+        and await apply.is_there(connection)
+        and not (compares and await postgres_vectors.is_wanted(connection))
+    ):
         return
     queries = load_queries("postgres")
     record = text_of(queries["record_migration"]).sql
     async with _turn(connection, schema):
-        await connection.execute(queries["create_migrations"])
-        for name, script in await _new(connection, migrations):
+        new = await _new(connection, migrations)
+        if new:
+            await connection.execute(queries["create_migrations"])
+        for name, script in new:
             try:
                 if "concurrently" in script:
                     await _apart(connection, script)
                     await connection.execute(record, name)
                 else:
-                    await _whole(connection, script, record, name)
+                    await _whole(connection, name, script, record)
             except exceptions.PostgresError as error:
                 if isinstance(error, FAILURES):
                     raise
                 raise ValueError(f"migration {name} fails: {words_of(error)}") from error
         if not await apply.is_there(connection):
             await apply.make(connection)
+        if compares:
+            await _compare_vectors(connection)
+
+
+async def _compare_vectors(connection: _Connection) -> None:
+    """Make what compares vectors, if it is not there and the server lets us."""
+    if not await postgres_vectors.is_wanted(connection):
+        return
+    script = await postgres_vectors.script(connection)
+    if script is None:
+        return
+    try:
+        await _whole(connection, "halves", script, patience_s=limits.HALVES_WAIT_S)
+    except exceptions.PostgresError as error:
+        postgres_vectors.refused(error)
 
 
 def check_server(version: int, encoding: str) -> None:
@@ -132,16 +161,25 @@ async def _turn(connection: _Connection, schema: str) -> AsyncIterator[None]:
     yield
 
 
-async def _whole(connection: _Connection, script: str, record: str, name: str) -> None:
-    """A script in one transaction, as soon as nobody is in its way for long."""
-    give_up_at = monotonic() + limits.MIGRATION_S
+async def _whole(
+    connection: _Connection,
+    name: str,
+    script: str,
+    record: str | None = None,
+    *,
+    patience_s: float = limits.MIGRATION_S,
+) -> None:
+    """A script in one transaction, as soon as nobody is in its way for long; with the statement
+    that notes its name, if that is to be noted."""
+    give_up_at = monotonic() + patience_s
     while True:
         try:
             async with connection.transaction():
                 wait_ms = int(limits.MIGRATION_LOCK_S * 1000)
                 await connection.execute(f"set local lock_timeout = {wait_ms}")
                 await connection.execute(script)
-                await connection.execute(record, name)
+                if record is not None:
+                    await connection.execute(record, name)
         except (exceptions.LockNotAvailableError, *AGAIN) as error:
             if monotonic() >= give_up_at:
                 raise

@@ -18,7 +18,7 @@ from understudy.store.postgres_migrations import migrate
 from understudy.store.postgres_text import storable, text_of
 from understudy.store.postgres_troubles import FAILURES, unavailable
 from understudy.store.statements import load_queries
-from understudy.store.tables import TABLES, Copying, Kind, NoRecord, Progress, Side, Table
+from understudy.store.tables import OWN, TABLES, Copying, Kind, NoRecord, Progress, Side, Table
 
 _COPYING = 0x756E6466  # The advisory lock of who copies, within a schema.
 _LOCK_LOOK_S = 0.1
@@ -61,7 +61,7 @@ class PostgresTables:
             await self._connection.execute(_BY_INDEX)
         if side == "source" and not await self._named("any_record"):
             raise NoRecord("This schema of the PostgreSQL database holds no record of Understudy.")
-        await migrate(url)
+        await migrate(url, compares=False)
         await self._lock()
 
     async def _lock(self) -> None:
@@ -95,7 +95,8 @@ class PostgresTables:
         """Of all tables that are there."""
         found: dict[str, dict[str, Kind]] = {}
         for table, column, type in await self._named("columns"):
-            found.setdefault(table, {})[column] = _KINDS[type]
+            if type in _KINDS or table not in OWN:
+                found.setdefault(table, {})[column] = _KINDS[type]
         return found
 
     async def count(self, table: Table) -> int:

@@ -1187,6 +1187,32 @@ select document, owners, vectors from parts
 where document = any (numbers(:documents)) and vectors is not null
 order by document, part;
 
+-- name: vector_rows.postgres
+-- Single vectors, by their places in parts; :places is a JSON array of [document, part, place], of
+-- vectors of so many bytes. The offset as in chunk_spans.
+select found.document, found.part, found.place, found.vector
+from json_array_elements(cast(:places as json)) as wanted
+cross join lateral (
+  select document, part, (wanted ->> 2)::integer as place,
+    substring(vectors from (wanted ->> 2)::integer * :size_bytes + 1 for :size_bytes) as vector
+  from parts
+  where document = (wanted ->> 0)::bigint and part = (wanted ->> 1)::integer
+  offset 0
+) as found;
+
+-- name: halved.postgres
+-- Those of the documents all of whose vectors the server can compare; :documents is a JSON array. Who
+-- restores one table without the other must not be told that there is nothing to be found. The offset
+-- as in chunk_spans.
+select document from halved
+where document = any (numbers(:documents))
+  and exists (select 1 from halves where halves.document = halved.document offset 0);
+
+-- name: nearest.postgres
+-- The vectors of documents that are most like a query, as halves; :documents is a JSON array.
+select document, part, place, ordinal, score
+from nearest_halves(numbers(:documents), :query, :most);
+
 -- name: chunk_spans.sqlite
 -- Where chunks are in their documents; :places is a JSON array of [document, ordinal].
 select chunks.document, chunks.ordinal, chunks.start, chunks.stop
@@ -1285,6 +1311,49 @@ set attempts = 0, parts = parts + 1, chunks = chunks + :chunks, words = words + 
     size_bytes = size_bytes + :size_bytes
 where number = :number and state = 'building' and parts = :part
 returning number;
+
+-- name: unhalved.postgres
+-- The first document of a store behind a number that searches may find, and whose vectors are not all
+-- there as halves. The offsets as in chunk_spans.
+select number from documents
+where store = :store and state = 'ready' and number > :after
+  and (
+    not exists (select 1 from halved where halved.document = documents.number offset 0)
+    or not exists (select 1 from halves where halves.document = documents.number offset 0)
+    and exists (
+      select 1 from parts
+      where parts.document = documents.number and octet_length(vectors) > 0
+      offset 0
+    )
+  )
+order by number
+limit 1;
+
+-- name: unhalved_parts.postgres
+-- The first parts of a document whose vectors are not there as halves.
+select part, owners, vectors from parts
+where document = :document and octet_length(vectors) > 0
+  and not exists (
+    select 1 from halves where halves.document = parts.document and halves.part = parts.part
+  )
+order by part
+limit :limit;
+
+-- name: keep_halves.postgres
+-- The vectors of a part as halves; what is there stays. Nothing is changed if the part is gone.
+select keep_halves(:document, :part, :ordinals, :halves);
+
+-- name: mark_halved.postgres
+-- All vectors of a document are there as halves, if they are.
+insert into halved (document)
+select number from documents
+where number = :document and state = 'ready' and not exists (
+  select 1 from parts
+  where parts.document = :document and octet_length(vectors) > 0 and not exists (
+    select 1 from halves where halves.document = parts.document and halves.part = parts.part
+  )
+)
+on conflict do nothing;
 
 -- name: ready_document
 -- A document is complete: searches find it from now on.

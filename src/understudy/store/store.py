@@ -9,8 +9,9 @@ from typing import Literal, TypeAlias
 import msgspec
 
 from understudy import limits
-from understudy.store import Database, Row, Statement, Told, UnknownCursor
+from understudy.store import Comparing, Database, Row, Statement, Told, UnknownCursor
 from understudy.store.claiming import claimed
+from understudy.store.halves import Halves
 from understudy.store.records import (
     AnswerRow,
     ChunkRow,
@@ -52,6 +53,13 @@ class Store:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._halves = Halves(database)
+
+    @property
+    def halves(self) -> Halves | None:
+        """Vectors that the record compares by itself, if it can."""
+        is_able = isinstance(self._database, Comparing) and self._database.compares
+        return self._halves if is_able else None
 
     async def commit(
         self, *statements: Statement | tuple[Statement, ...]

@@ -22,8 +22,9 @@ Kind: TypeAlias = Literal["text", "bytes", "integer", "number", "boolean"]
 Side: TypeAlias = Literal["source", "target"]
 
 # Tables that are a database's own, and are not taken along: its migrations, the servers that are on
-# it and their sessions of code, the last commits on their connections, how far a copy to it is.
-OWN = frozenset({"commits", "copying", "migrations", "nodes", "pins"})
+# it and their sessions of code, the last commits on their connections, how far a copy to it is, and
+# what it made of vectors to compare them by itself.
+OWN = frozenset({"commits", "copying", "halved", "halves", "migrations", "nodes", "pins"})
 
 SCHEMES: dict[str, str] = {
     "sqlite": "understudy.store.sqlite_tables",
