@@ -337,10 +337,13 @@ class Worker:
     async def _next_look_s(self) -> float:
         """Until the next job is due, at most a poll's period; a moment when the due one may not be
         taken yet, though there is a slot."""
+        if self._free <= 0:
+            self._has_backlog = True  # Perhaps: the slot that becomes free rings for it.
+            return limits.POLL_JOBS_S
         now = self.app.world.now()
         due = await self.app.store.next_due(now)
         self._has_backlog = due is not None and due <= now
-        if due is None or self._free <= 0:
+        if due is None:
             return limits.POLL_JOBS_S
         return min(limits.POLL_JOBS_S, max(limits.POLL_LEAST_S, due - now))
 
