@@ -29,6 +29,7 @@ _IDLE_S = 11.0  # Backends tell what they counted after ten idle seconds.
 IDLE_LESS_S = 6.0  # Where nobody needs what they count.
 _RINGS_S = 3.0
 _RINGS = 50  # A second, ...
+_LOOKS = 150  # ... those that make a worker look, each of which has time to be done, ...
 _MANY_RINGS = 400  # ... and as many as several busy nodes send.
 _TOPICS = 200  # Of one notification: it holds no more.
 _LISTENERS = 40
@@ -200,9 +201,9 @@ async def idle_nodes(eyes: Eyes, nodes: Nodes, both: Spent) -> tuple[Idle, Idle]
 async def late_cost(eyes: Eyes, idle: Spent) -> Look:
     """A worker that is told of one run that another has, as all but one are of each."""
     await eyes.connection.execute(_LEASED, 1)
-    each = await _each_notified(eyes, idle, '["jobs#run_bench1"]')
+    look = Look(**await _look(eyes, idle, "jobs#run_bench1"))
     await eyes.connection.execute("delete from jobs where id like 'run_bench%'")
-    return Look(**_look(each))
+    return look
 
 
 async def wake_costs(eyes: Eyes, idle: Spent) -> list[Wake]:
@@ -212,19 +213,17 @@ async def wake_costs(eyes: Eyes, idle: Spent) -> list[Wake]:
         await eyes.connection.execute("delete from jobs where id like 'run_bench%'")
         await eyes.connection.execute(_LEASED, leases)
         await eyes.connection.execute("vacuum analyze jobs")
-        each = await _each_notified(eyes, idle, '["jobs"]')
-        found.append(Wake(leases=leases, **_look(each)))
+        found.append(Wake(leases=leases, **await _look(eyes, idle, "jobs")))
     await eyes.connection.execute("delete from jobs where id like 'run_bench%'")
     return found
 
 
-def _look(each: Spent) -> dict[str, float]:
-    """What a worker's look cost, without the notification itself."""
-    return {
-        "worker_cpu_s": each["worker_cpu_s"],
-        "postgres_cpu_s": each["postgres_cpu_s"],
-        "statements": each["statements"] - 1,
-    }
+async def _look(eyes: Eyes, idle: Spent, topic: str) -> dict[str, float]:
+    """What a worker's look costs: what a ring that it obeys costs more than one that it ignores."""
+    ignored = await _each_notified(eyes, idle, '["nothing"]', _LOOKS)
+    obeyed = await _each_notified(eyes, idle, json.dumps([topic]), _LOOKS)
+    names = ("worker_cpu_s", "postgres_cpu_s", "statements")
+    return {name: max(0.0, obeyed[name] - ignored[name]) for name in names}
 
 
 async def heard_costs(eyes: Eyes, nodes: Nodes, idle: Spent) -> Heard:
