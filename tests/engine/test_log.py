@@ -1,12 +1,13 @@
 """The log of a run: live readers of every kind see what the store replays, byte for byte."""
 
 import asyncio
+import time
 
 import pytest
 
 from tests.crash.checks import check_order, check_places
 from tests.crash.client import events_in as events
-from tests.engine.stage import Clock, Json, Stage, eventually, opened_stage
+from tests.engine.stage import Clock, Hooked, Json, Stage, eventually, opened_stage
 from understudy import limits
 from understudy.bell.local import LocalBell
 from understudy.engine import frames
@@ -170,3 +171,25 @@ async def test_the_log_forgets_the_run_and_its_readers(stage: Stage) -> None:
     await stage.rested(run)
     assert stage.app.log._live == {}
     assert stage.app.log._dirty == {}
+
+
+async def test_many_runs_together_save_no_more_rows_than_they_may(
+    stage: Stage, database: Hooked, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where each tick begins with one of them, and the others speak before its end."""
+    monkeypatch.setattr(limits, "DELTA_ROWS_S", 40)
+    saves = 0
+
+    async def count(names: list[str]) -> None:
+        nonlocal saves
+        saves += names == ["save_deltas"]
+
+    database.before = count
+    started = time.monotonic()
+    runs = []
+    for _ in range(4):
+        runs.append(await stage.start({"steps": [{"words": 20, "every_ms": 50}]}))
+        await asyncio.sleep(0.006)
+    for run in runs:
+        await stage.rested(run)
+    assert 2 < saves < 2 + (time.monotonic() - started) * 40 / 3  # Of three or four rows.

@@ -37,6 +37,7 @@ class Log:
         self._mirrors = Mirrors(bell)
         self._dirty: dict[LiveLog, Lease] = {}
         self._ticker: asyncio.Task[None] | None = None
+        self._rests_until = 0.0  # No tick saves before, by the loop's clock.
 
     def open(self, lease: Lease) -> LiveLog:
         """The live log of a run that this process begins to drive. Its readers here come over from
@@ -68,13 +69,13 @@ class Log:
 
     async def _tick(self) -> None:
         """One row per live run and tick; ends when nothing is dirty. Many live runs make the tick
-        longer, since clients see deltas at once and the rows are for replays only."""
+        after them longer, since clients see deltas at once and the rows are for replays only."""
+        now = asyncio.get_running_loop().time
         try:
             while self._dirty:
-                await asyncio.sleep(
-                    max(limits.DELTA_TICK_S, len(self._dirty) / limits.DELTA_ROWS_S)
-                )
+                await asyncio.sleep(max(limits.DELTA_TICK_S, self._rests_until - now()))
                 batch, self._dirty = self._dirty, {}
+                self._rests_until = now() + len(batch) / limits.DELTA_ROWS_S
                 await self._save(batch)
         finally:
             self._ticker = None
