@@ -148,9 +148,11 @@ def runs_s_at_most(costs: Costs, mix: Mix, nodes: Nodes) -> float:
 
 
 def _at(bell: Bell, what: Callable[[RunCost], float], rows: float) -> float:
-    """What a run of one turn costs that has so many rows of deltas."""
+    """What a run of one turn costs that has so many rows of deltas. These cost no more than all of
+    it, whatever was measured: else more runs would be cheaper together."""
     few, many = bell.few, bell.many
     of_row = max(0.0, (what(few) - what(many)) / (few.delta_rows - many.delta_rows))
+    of_row = min(of_row, what(many) / many.delta_rows)
     return max(0.0, what(many) + of_row * (rows - many.delta_rows))
 
 
