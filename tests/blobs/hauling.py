@@ -5,6 +5,7 @@
 
 import asyncio
 import json
+import os
 import sys
 import threading
 import time
@@ -68,6 +69,10 @@ async def _main(url: str, what: str, megabytes: int) -> None:
     took_s = time.monotonic() - began
     said = {"size": size, "grown": peak.grown, "took_s": round(took_s, 2)}
     sys.stdout.write(json.dumps(said))
+    sys.stdout.flush()
+    # Threads of the library that are still at it abort a process whose interpreter ends meanwhile:
+    # github.com/PyO3/pyo3-async-runtimes/issues/40.
+    os._exit(0)
 
 
 if __name__ == "__main__":
