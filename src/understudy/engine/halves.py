@@ -10,7 +10,7 @@ files of the time before the store was large, before the extension came, or of a
 nothing of all this. A search that meets such files reads their vectors, and asks for the rest.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -18,6 +18,7 @@ import numpy as np
 
 from understudy import limits
 from understudy.engine.app import App
+from understudy.engine.index import batches
 from understudy.search import Vectors
 from understudy.search.rank import ORDINAL_BITS, Block
 from understudy.store import Conflict, Unavailable, changes, index_changes
@@ -77,7 +78,10 @@ async def _near(
     among the best K has a half score of no less than that of the Kth, as halves go, less 2 E; for
     K chunks truly have that one's less E, so it has, and its half score is off by E at most."""
     half = query.astype("<f2").tobytes()
-    looks = [_Look(some, 2 * limits.CANDIDATES) for some in _batches(documents)]
+    looks = [
+        _Look([one.number for one in some], 2 * limits.CANDIDATES)
+        for some in batches(documents, limits.NEAR_PARTS)
+    ]
     asked = looks
     while asked:
         for look in asked:
@@ -100,20 +104,6 @@ def _last_score(rows: Iterable[NearRow]) -> float:
         if len(chunks) == limits.CANDIDATES:
             return row.score
     return -np.inf
-
-
-def _batches(documents: Sequence[ReadyDocument]) -> Iterator[list[int]]:
-    """Numbers of documents, with no more parts together than the record may look at in one go."""
-    batch: list[int] = []
-    parts = 0
-    for document in documents:
-        batch.append(document.number)
-        parts += document.parts
-        if parts >= limits.NEAR_PARTS:
-            yield batch
-            batch, parts = [], 0
-    if batch:
-        yield batch
 
 
 # Making them.

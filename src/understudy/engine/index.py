@@ -211,7 +211,7 @@ class Index:
 
         rows: list[tuple[int, bytes, bytes]] = []
         size_bytes = 0
-        for some in _batches(documents):
+        for some in batches(documents, limits.VECTOR_READ_PARTS):
             more = await self._store.vectors([one.number for one in some])
             rows += more
             size_bytes += sum(len(row[2]) for row in more)
@@ -222,14 +222,16 @@ class Index:
             yield as_block(rows, dimensions)
 
 
-def _batches(documents: Sequence[ReadyDocument]) -> Iterator[list[ReadyDocument]]:
-    """Documents with no more parts together than one read should bring."""
+def batches(
+    documents: Sequence[ReadyDocument], most_parts: int
+) -> Iterator[Sequence[ReadyDocument]]:
+    """Documents in turn, a batch as soon as it has so many parts."""
     batch: list[ReadyDocument] = []
     parts = 0
     for document in documents:
         batch.append(document)
         parts += document.parts
-        if parts >= limits.VECTOR_READ_PARTS:
+        if parts >= most_parts:
             yield batch
             batch, parts = [], 0
     if batch:
