@@ -12,7 +12,7 @@ that is still at work holds that row, so its end is waited for.
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import asyncpg
 
@@ -39,6 +39,7 @@ declare
   _results text[] := '{{}}';
   _rows text;
   _touched bigint;
+  _statement integer;
   _t integer := 0;
   _b integer := 0;
 begin
@@ -51,8 +52,9 @@ begin
   end if;
   for _place in 1 .. cardinality(_statements) loop
     _rows := null;
-    case _statements[_place]
-{branches}
+    _statement := _statements[_place];
+    case _statement / {group}
+{groups}
     end case;
     if _touched <> _wanted[_place] then
       raise exception 'refused' using errcode = 'UD001', detail = _place::text;
@@ -98,11 +100,32 @@ class Apply:
         await connection.execute(
             ";".join(f"deallocate part_{number}" for number in range(len(texts)))
         )
-        branches = "\n".join(
+        branches = [
             _branch(number, part_of(sql, texts[number], types[f"part_{number}"]))
             for number, sql in enumerate(self._queries.values())
+        ]
+        await connection.execute(
+            _FUNCTION.format(name=self.name, group=_GROUP, groups=_groups(branches))
         )
-        await connection.execute(_FUNCTION.format(name=self.name, branches=branches))
+
+
+# The server tries one `when` after the other: among a hundred a statement is found in 7 us, in a
+# group of a group in 1.
+_GROUP = 10
+
+
+def _groups(branches: Sequence[str]) -> str:
+    """The branches, whose numbers are their places, as those of groups."""
+    return "\n".join(
+        "\n".join(
+            [
+                f"when {first // _GROUP} then case _statement",
+                *branches[first : first + _GROUP],
+                "end case;",
+            ]
+        )
+        for first in range(0, len(branches), _GROUP)
+    )
 
 
 _TYPES = "select name, parameter_types::text[] from pg_prepared_statements"
