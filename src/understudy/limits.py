@@ -69,6 +69,7 @@ LEASE_S = 15.0
 HEARTBEAT_S = LEASE_S / 4
 LEASE_MARGIN_S = 2.0  # A worker without the store stops this long before its leases end.
 POLL_JOBS_S = 1.0  # The safety net under the bell, and the janitor's period.
+POLL_SILENT_S = 5.0  # The most of it, of a stream in which nothing comes.
 POLL_LEAST_S = 0.05  # Between looks while a due job may not be taken yet.
 JANITOR_S = 30.0
 PRUNE_BATCH = 2_000  # Delta rows removed by one commit of the janitor, of which it makes at most so

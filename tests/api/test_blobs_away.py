@@ -63,7 +63,7 @@ def assert_away(answer: httpx2.Response) -> None:
 
 def until(holds: Callable[[], bool]) -> None:
     """Wait for something in other processes."""
-    end = time.monotonic() + 10
+    end = time.monotonic() + 30
     while not holds():
         assert time.monotonic() < end, "it did not come to that"
         time.sleep(0.01)

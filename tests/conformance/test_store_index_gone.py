@@ -97,8 +97,8 @@ async def test_who_ingested_a_deleted_store_cannot_write_as_its_remover(store: S
     claimed = await store.claim(
         owner="boot_a", now=NOW, lease_until=NOW + 15, free=5, per_project=5
     )
-    assert {job.kind for job in claimed} == {"purge", "clean_up"}
-    hold = changes.hold_job("vs_1", owner="boot_a", fence=ingest.fence, cancelled_ok=True)
+    assert {one.job.kind for one in claimed} == {"purge", "clean_up"}
+    hold = changes.hold_job("vs_1", owner="boot_a", fence=ingest.job.fence, cancelled_ok=True)
     with pytest.raises(Conflict, match="hold_job"):
         await store.commit(hold)
 

@@ -15,8 +15,8 @@ def ingestion(id: str, *, project: str = PROJECT, due_at: float = NOW) -> Statem
 
 async def claimed(store: Store, free: int, *, now: float = NOW, owner: str = "boot_a") -> list[str]:
     """The stores that a claim brings."""
-    jobs = await store.claim_ingest(owner=owner, now=now, lease_until=now + 15, free=free)
-    return [job.id for job in jobs]
+    claims = await store.claim_ingest(owner=owner, now=now, lease_until=now + 15, free=free)
+    return [claimed.job.id for claimed in claims]
 
 
 async def test_waking_a_job_brings_it_forward_and_never_back(store: Store) -> None:
@@ -51,8 +51,10 @@ async def test_runs_and_ingestion_are_claimed_apart(store: Store) -> None:
     await store.commit(run, ingestion("vs_1"))
     assert await claimed(store, 5) == ["vs_1"]
     # A store that is being indexed takes nothing of the project's share of runs.
-    jobs = await store.claim(owner="boot_a", now=NOW, lease_until=NOW + 15, free=5, per_project=1)
-    assert [job.id for job in jobs] == ["run_1"]
+    [run_too] = await store.claim(
+        owner="boot_a", now=NOW, lease_until=NOW + 15, free=5, per_project=1
+    )
+    assert run_too.job.id == "run_1"
 
 
 async def test_the_moments_of_runs_and_ingestion_are_told_apart(store: Store) -> None:
@@ -90,7 +92,8 @@ async def test_an_ingestion_whose_holder_died_is_taken_over(store: Store) -> Non
     await store.commit(ingestion("vs_1"))
     await claimed(store, 1)
     assert await claimed(store, 1, now=NOW + 14, owner="boot_b") == []
-    [job] = await store.claim_ingest(owner="boot_b", now=NOW + 15, lease_until=NOW + 30, free=1)
+    [taken] = await store.claim_ingest(owner="boot_b", now=NOW + 15, lease_until=NOW + 30, free=1)
+    job = taken.job
     assert (job.fence, job.reclaims, job.was_leased) == (2, 1, True)
     hold = changes.hold_job("vs_1", owner="boot_a", fence=1, cancelled_ok=True)
     with pytest.raises(Conflict, match="hold_job"):

@@ -20,9 +20,10 @@ async def claim(
     per_project: int = 100,
 ) -> list[Job]:
     """Claim with leases of 15 seconds."""
-    return await store.claim(
+    claims = await store.claim(
         owner=owner, now=now, lease_until=now + 15, free=free, per_project=per_project
     )
+    return [claimed.job for claimed in claims]
 
 
 def ids(jobs: list[Job]) -> list[str]:

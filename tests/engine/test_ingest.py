@@ -225,7 +225,7 @@ async def test_a_lost_lease_writes_nothing(
     taken = await store.claim_ingest(
         owner="another", now=clock.at, lease_until=clock.at + 99, free=1
     )
-    assert [job.id for job in taken] == [store_id]
+    assert [claimed.job.id for claimed in taken] == [store_id]
     gate.opened.set()
     await eventually(lambda: not stage.held)
     assert await document(stage, store_id, file) == before

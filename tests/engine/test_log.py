@@ -160,6 +160,33 @@ async def test_a_reader_in_another_process_gets_the_same_from_the_store(
         assert far == near
 
 
+async def test_a_silent_stream_looks_ever_more_rarely(
+    store: Store, clock: Clock, database: Hooked, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each look is a read, and thousands may be silent; what rings is read at once all the same."""
+    monkeypatch.setattr(limits, "POLL_JOBS_S", 0.02)
+    monkeypatch.setattr(limits, "POLL_SILENT_S", 0.08)
+    monkeypatch.setattr(limits, "KEEP_ALIVE_S", 0.3)
+    looks = 0
+
+    async def count(names: list[str]) -> None:
+        nonlocal looks
+        looks += names == ["events"]
+
+    async with opened_stage(store, clock, bell=LocalBell()) as one:
+        run = await one.start({"steps": [{"silence": True}]})
+        await one.until(run, "in_progress")
+        async with opened_stage(store, clock, bell=LocalBell(), works=False) as two:
+            tail = two.app.log.tail("default", run["id"], (0, 0), with_ids=False, goes_on=True)
+            shown = tail.frames()
+            assert b"thread.run.in_progress" in await anext(shown)
+            database.reading = count
+            assert await anext(shown) == frames.KEEP_ALIVE
+            # After .02, .04, .08, .08 and the rest of .3 s, where fifteen others would fit.
+            assert looks <= 6
+            await shown.aclose()
+
+
 async def test_the_log_forgets_the_run_and_its_readers(stage: Stage) -> None:
     run = await stage.start(words(20, every_ms=2))
     live = stage.app.log._live[run["id"]]

@@ -180,10 +180,10 @@ def claim_no_more(stage: Stage) -> None:
 async def take_over(store: Store, clock: Clock, id: str, owner: str = "another") -> Job:
     """Another worker claims everything that it can, this job among it."""
     now = clock.now()
-    jobs = await store.claim(
+    claims = await store.claim(
         owner=owner, now=now, lease_until=now + limits.LEASE_S, free=100, per_project=100
     )
-    [taken] = [job for job in jobs if job.id == id]
+    [taken] = [claimed.job for claimed in claims if claimed.job.id == id]
     return taken
 
 
@@ -240,6 +240,29 @@ async def test_two_workers_share_the_jobs_and_repeat_none(store: Store, clock: C
         assert two.model.calls
 
 
+async def test_a_lost_run_is_taken_over_though_the_bell_is_never_silent(
+    store: Store, clock: Clock
+) -> None:
+    """No ring tells of it, and claims that follow rings need not find it."""
+    bell = LocalBell()
+    async with opened_stage(store, clock, bell=bell, is_alone=False) as stage:
+        run = await silent_run(stage)
+        claim_no_more(stage)
+        async with opened_stage(store, clock, bell=bell, is_alone=False) as other:
+            ringing = asyncio.create_task(ring_always(bell))
+            await asyncio.sleep(2 * limits.POLL_LEAST_S)  # Its first looks are over.
+            clock.at += limits.LEASE_S + 1
+            await eventually(lambda: run["id"] in other.held)
+            ringing.cancel()
+
+
+async def ring_always(bell: LocalBell) -> None:
+    """As where runs come and go all the time."""
+    while True:
+        bell.ring("jobs")
+        await asyncio.sleep(0.005)
+
+
 async def test_a_project_cannot_take_every_slot(
     store: Store, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -251,7 +274,7 @@ async def test_a_project_cannot_take_every_slot(
         modest = [await start_later(door) for _ in range(2)]
     async with opened_stage(store, clock, runs_at_once=8) as stage:
         await eventually(lambda: len(stage.held) == 5)
-        await stage.app.worker._claim()
+        await stage.app.worker._claim(with_lost=True)
         assert set(stage.held) == {run["id"] for run in (*greedy[:3], *modest)}
 
 

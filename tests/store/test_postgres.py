@@ -7,12 +7,13 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 import pytest_asyncio
 
-from tests.conformance.shapes import PROJECT, job, thread
+from tests.conformance.shapes import PROJECT, job, message, thread
 from tests.fleet.clusters import private, schema
 from tests.fleet.statements import fetch
 from tests.store.locks import blocker, waiting_for_locks
 from understudy import limits
 from understudy.store import Conflict, changes, index_changes, open_database
+from understudy.store.records import Listed
 from understudy.store.store import Store
 
 
@@ -73,11 +74,46 @@ async def test_a_claim_of_a_run_that_others_have_writes_nothing(store: Store, ur
         now=100.0,
         lease_until=115.0,
         per_project=9,
-        limit=9,
-        most_bytes=99,
     )
     assert found is None
     assert fetch(url, "select connection, number from commits") == before
+
+
+async def test_a_claim_reads_along_what_its_runs_begin_with(store: Store) -> None:
+    """Else each run costs a trip more."""
+    body = b'{"id":"it"}'
+    for number in range(3):
+        thread_id = f"thread_{number}"
+        made = changes.insert_object(
+            "run", id=f"run_{number}", project=PROJECT, parent=thread_id, created_at=1.0, body=body
+        )
+        queued = job(f"run_{number}", thread_id=thread_id, next_call="llm:1")
+        await store.commit(made, queued, message(f"msg_{number}", parent=thread_id))
+    first = await store.claim_run(
+        "run_0", owner="boot_a", now=100.0, lease_until=115.0, per_project=9
+    )
+    others = await store.claim(owner="boot_a", now=100.0, lease_until=115.0, free=9, per_project=9)
+    assert first is not None
+    for number, claimed in enumerate((first, *others)):
+        assert claimed.begun is not None
+        assert claimed.begun.run == Listed(f"run_{number}", 1, body, None)
+        assert [row[0] for row in claimed.begun.newest] == [f"msg_{number}"]
+
+
+async def test_a_claim_looks_for_lost_leases_only_where_they_are_wanted(store: Store) -> None:
+    """To find them it reads all leases, and each ring is a claim."""
+    await store.commit(
+        job("run_lost", owner="boot_b", until=90.0, fence=1), job("run_1", next_call="llm:1")
+    )
+    claims = [
+        await store.claim(
+            owner="boot_a", now=100.0, lease_until=115.0, free=9, per_project=9, with_lost=is_wanted
+        )
+        for is_wanted in (False, True)
+    ]
+    [[queued], [lost]] = claims
+    assert queued.job.id == "run_1"
+    assert (lost.job.id, lost.job.was_leased) == ("run_lost", True)
 
 
 async def test_commits_that_lock_the_same_rows_in_opposite_order_all_end() -> None:

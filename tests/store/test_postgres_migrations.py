@@ -139,14 +139,14 @@ async def test_an_old_and_a_new_server_work_on_the_same_jobs(url: str) -> None:
     await old.commit(old_job("run_2"))
     await new.commit(job("run_3", next_call="turn-1"), job("run_4"))
     claimed = await new.claim(owner="new", now=200.0, lease_until=300.0, free=9, per_project=9)
-    assert [one.id for one in claimed] == ["run_1", "run_2", "run_3", "run_4"]
+    assert [one.job.id for one in claimed] == ["run_1", "run_2", "run_3", "run_4"]
     for number in (1, 3):
         rest = {"id": f"run_{number}", "fence": 1, "due_at": 150.0}
         await old.commit([Statement("rest_job", rest, rows=1)])
         [(_, _, _, _, due_at, fence, owner)] = await old.fetch("job", {"id": f"run_{number}"})
         assert (due_at, fence, owner) == (150.0, 1, None)
     again = await new.claim(owner="new", now=200.0, lease_until=300.0, free=9, per_project=9)
-    assert sorted(one.id for one in again) == ["run_1", "run_3"]
+    assert sorted(one.job.id for one in again) == ["run_1", "run_3"]
     await new.close()
     await old.close()
 

@@ -131,7 +131,7 @@ async def test_a_file_opens_again_with_all_it_held(tmp_path: Path, where: str) -
     assert not (tmp_path / "understudy.db-wal").exists()
     connection = apsw.Connection(str(tmp_path / "understudy.db"))
     migrations = connection.execute("select name from migrations").fetchall()
-    assert migrations == [("0001_start",), ("0002_files",), ("0003_nodes",)]
+    assert migrations == [("0001_start",), ("0002_files",), ("0003_nodes",), ("0004_begun",)]
     assert connection.execute("select count(*) from objects").fetchall() == [(3,)]
     connection.close()
 

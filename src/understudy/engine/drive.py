@@ -44,6 +44,7 @@ from understudy.machine.happenings import (
 from understudy.machine.run import ACTIVE, apply
 from understudy.model import SORRY
 from understudy.store import Conflict, Statement, Unavailable, changes, index_changes
+from understudy.store.records import Begun
 from understudy.wire.events import STREAM_ENDS, Event
 from understudy.wire.steps import Step
 
@@ -63,7 +64,7 @@ class Driver:
         lease: Lease,
         live: LiveLog,
         beginning: Beginning | None,
-        read_along: history.ReadAlong | None = None,
+        begun: Begun | None = None,
     ) -> None:
         self.app = app
         self.lease = lease
@@ -85,7 +86,7 @@ class Driver:
         self._reach: tuple[file_search.Reach | None] | None = None  # Once it is known.
         self._mounts: list[Mount] | None = None  # The same.
         self._newest = beginning.newest if beginning else None  # Until the first request.
-        self._read_along = read_along  # What the claim has read, until it is looked at.
+        self._begun = begun  # What the claim has read, until it is looked at.
 
     @property
     def state(self) -> State:
@@ -137,16 +138,16 @@ class Driver:
         app, project, job = self.app, self.lease.project, self.lease.job
         if not self.is_journalled:
             return await record.load_state(app.store, project, job.id, self.versions)
-        claimed = self._read_along or await history.beginning(app, job.id)
-        self._read_along = None
-        if claimed.run is None:
+        begun = self._begun or await app.store.beginning(job.id)
+        self._begun = None
+        if begun.run is None:
             return None
 
         async def known() -> history.Newest | None:
-            return history.newest_of(claimed.rows)
+            return history.newest_of(begun.newest)
 
         self._newest = known
-        return await record.state_of(app.store, project, claimed.run, self.versions)
+        return await record.state_of(app.store, project, begun.run, self.versions)
 
     async def _go(self, move: Move | None) -> None:
         """The loop: perform, feed back, commit, until the run rests."""
@@ -471,9 +472,9 @@ def drive(
     lease: Lease,
     live: LiveLog,
     beginning: Beginning | None,
-    read_along: history.ReadAlong | None = None,
+    begun: Begun | None = None,
 ) -> Coroutine[Any, Any, None]:
-    """Work on one run's lease; `beginning` is given by the door that commits it, `read_along` by a
+    """Work on one run's lease; `beginning` is given by the door that commits it, `begun` by a
     claim that has read it. (A coroutine of its own would keep what it was given for as long as the
     run takes.)"""
-    return Driver(app, lease, live, beginning, read_along).run()
+    return Driver(app, lease, live, beginning, begun).run()

@@ -19,7 +19,7 @@ from understudy.machine.private import MessagePrivate, StepPrivate
 from understudy.machine.transcript import Done, Files, Stored, Window
 from understudy.settings import context_tokens_of
 from understudy.store import Row, Statement, store
-from understudy.store.records import Job, Listed
+from understudy.store.records import Listed
 from understudy.wire.chat import ChatRequest
 from understudy.wire.messages import Message
 from understudy.wire.steps import MessageCreationDetails, Step
@@ -55,15 +55,6 @@ class Newest:
     has_older: bool
 
 
-@dataclass(frozen=True)
-class ReadAlong:
-    """A run as it was claimed (None: it is gone), and how its thread ends, for `newest_of`: what
-    cannot be read is its driver's trouble, and none of who claims."""
-
-    run: Listed | None
-    rows: Sequence[Row]
-
-
 class End(Protocol):
     """How a thread ends, for the first request of a run that is perhaps not committed yet."""
 
@@ -93,31 +84,6 @@ def newest_of(rows: Sequence[Row]) -> Newest | None:
     if has_older and not page:
         return None
     return Newest([_stored(record) for record in page], has_older)
-
-
-async def beginning(app: App, run_id: str) -> ReadAlong:
-    """What the driver of a claimed run begins with."""
-    run, rows = await app.store.beginning(
-        run_id, limit=limits.MESSAGES_READ_ALONG, most_bytes=limits.MESSAGE_READ_ALONG_BYTES
-    )
-    return ReadAlong(run, rows)
-
-
-async def claim(app: App, run_id: str, *, owner: str, now: float) -> tuple[Job, ReadAlong] | None:
-    """Lease a queued run, with what its driver begins with; None when it is not to be had."""
-    found = await app.store.claim_run(
-        run_id,
-        owner=owner,
-        now=now,
-        lease_until=now + limits.LEASE_S,
-        per_project=limits.RUNS_PER_PROJECT,
-        limit=limits.MESSAGES_READ_ALONG,
-        most_bytes=limits.MESSAGE_READ_ALONG_BYTES,
-    )
-    if found is None:
-        return None
-    job, (run, rows) = found
-    return job, ReadAlong(run, rows)
 
 
 async def next_question(

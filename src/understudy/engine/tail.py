@@ -78,7 +78,7 @@ class Tail:
         Silence is filled with keep-alive comments. What ends well ends with `done`; when the run's
         thread was deleted or the server stops, an error frame is the last (SPEC 9.3 L).
         """
-        quiet_s = 0.0
+        quiet_s, look_s = 0.0, limits.POLL_JOBS_S
         run_id = self._reads.run_id
         with self._bell.subscribe(f"run:{run_id}") as rings, self._lives.watching(run_id):
             while not self._is_over:
@@ -102,9 +102,13 @@ class Tail:
                 if not read and await self._is_silent():
                     yield await self._end()
                     return
-                # What was read a moment ago rings when there is more.
-                rang = await rings.wait(limits.POLL_JOBS_S)
-                quiet_s = 0.0 if rang else quiet_s + limits.POLL_JOBS_S
+                # What was read a moment ago rings when there is more. The longer nothing comes, the
+                # rarer a look for what did not ring: of thousands of silent streams each is a read.
+                wait_s = min(look_s, limits.KEEP_ALIVE_S - quiet_s)
+                rang = await rings.wait(wait_s)
+                is_silent = not rang and not read
+                look_s = min(2 * look_s, limits.POLL_SILENT_S) if is_silent else limits.POLL_JOBS_S
+                quiet_s = 0.0 if rang else quiet_s + wait_s
                 if quiet_s >= limits.KEEP_ALIVE_S:
                     quiet_s = 0.0
                     yield frames.KEEP_ALIVE

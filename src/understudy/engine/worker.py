@@ -8,14 +8,13 @@ is repeated blindly.
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from typing import Any, Literal, TypeAlias
 
 import structlog
 
 from understudy import __version__, limits
-from understudy.engine import history
 from understudy.engine.app import App
 from understudy.engine.beginning import Beginning
 from understudy.engine.deletions import Deletions
@@ -25,18 +24,12 @@ from understudy.engine.ingest import clean_up, ingest
 from understudy.engine.lease import Lease, Reason
 from understudy.engine.live_log import LiveLog
 from understudy.store import Unavailable, changes
-from understudy.store.records import Job
+from understudy.store.records import Begun, Claimed
 
 # What a server does: everything, only the API, or only the jobs.
 Role: TypeAlias = Literal["serve", "api", "worker"]
 
 _log = structlog.get_logger()
-
-
-def _drive(
-    app: App, lease: Lease, read_along: history.ReadAlong | None = None
-) -> Coroutine[Any, Any, None]:
-    return drive(app, lease, app.log.open(lease), None, read_along)
 
 
 async def _purge(app: App, lease: Lease) -> None:
@@ -53,9 +46,8 @@ async def _purge(app: App, lease: Lease) -> None:
     await app.store.commit(changes.rest_job(lease.id, fence=lease.fence, due_at=again))
 
 
-# Job kind → what a worker does with it.
-JOBS: dict[str, Callable[[App, Lease], Awaitable[None]]] = {
-    "run": _drive,
+# Job kind → what a worker does with it; a run is driven.
+JOBS: dict[str, Callable[[App, Lease], Coroutine[Any, Any, None]]] = {
     "purge": _purge,
     "blob": delete_blob,
     "expire": expire_file,
@@ -244,8 +236,8 @@ class Worker:
 
     async def _claim_loop(self) -> None:
         """Whoever is told of one run looks for that one alone, which is the shortest way to it; all
-        that waits is looked at no later for that."""
-        clock, looks_at = self.app.world.monotonic, 0.0
+        that waits is looked at no later for that. No ring tells of leases that ran out."""
+        clock, looks_at, lost_at = self.app.world.monotonic, 0.0, 0.0
         rung: set[str] = set()
         with self.app.bell.subscribe("jobs") as rings:
             while not self._is_draining:
@@ -256,7 +248,10 @@ class Worker:
                     elif run_id is not None and clock() < looks_at:
                         await self._claim_run(run_id)
                     else:
-                        looks_at = clock() + await self._claim_all()
+                        with_lost = not rung or clock() >= lost_at
+                        if with_lost:
+                            lost_at = clock() + limits.POLL_JOBS_S
+                        looks_at = clock() + await self._claim_all(with_lost=with_lost)
                 except Unavailable as away:
                     looks_at = clock() + away.retry_after_s
                 rung = await rings.wait(max(0.0, looks_at - clock()))
@@ -271,44 +266,53 @@ class Worker:
         """Take this run, unless a server has it by now."""
         if run_id in self._held:
             return
-        found = await history.claim(self.app, run_id, owner=self._boot_id, now=self.app.world.now())
-        if found is not None:
-            job, read_along = found
-            lease = Lease(job, self._boot_id)
-            self._work(lease, _drive(self.app, lease, read_along))
+        now = self.app.world.now()
+        claimed = await self.app.store.claim_run(
+            run_id,
+            owner=self._boot_id,
+            now=now,
+            lease_until=now + limits.LEASE_S,
+            per_project=limits.RUNS_PER_PROJECT,
+        )
+        if claimed is not None:
+            self._work_on([claimed])
 
-    async def _claim_all(self) -> float:
+    async def _claim_all(self, *, with_lost: bool) -> float:
         """Take what is due, as far as slots are free; when to look again."""
         free = self._free
-        taken = await self._claim()
+        taken = await self._claim(with_lost=with_lost)
         if 0 < taken < free:  # All that was due; what will be, a poll finds in time.
             self._has_backlog = False
             return limits.POLL_JOBS_S
         return await self._next_look_s()
 
-    async def _claim(self) -> int:
+    async def _claim(self, *, with_lost: bool) -> int:
         """Take what is due, as far as slots are free; how many jobs came."""
         now = self.app.world.now()
-        jobs = await self.app.store.claim(
+        claims = await self.app.store.claim(
             owner=self._boot_id,
             now=now,
             lease_until=now + limits.LEASE_S,
             free=self._free,
             per_project=limits.RUNS_PER_PROJECT,
+            with_lost=with_lost,
         )
-        self._work_on(jobs)
-        return len(jobs)
+        self._work_on(claims)
+        return len(claims)
 
-    def _work_on(self, jobs: Sequence[Job]) -> None:
+    def _work_on(self, claims: Sequence[Claimed]) -> None:
         """What a claim took. One that looked up what it took may have found what is at work."""
-        for job in jobs:
-            held = self._held.get(job.id)
-            if held is None or held.fence != job.fence:
-                lease = Lease(job, self._boot_id)
-                self._work(lease, self._job(lease))
+        for claimed in claims:
+            held = self._held.get(claimed.job.id)
+            if held is None or held.fence != claimed.job.fence:
+                lease = Lease(claimed.job, self._boot_id)
+                self._work(lease, self._begun(lease, claimed.begun))
 
-    async def _job(self, lease: Lease) -> None:
-        await JOBS[lease.job.kind](self.app, lease)
+    def _begun(self, lease: Lease, begun: Begun | None) -> Coroutine[Any, Any, None]:
+        """The work on a job."""
+        if lease.job.kind == "run":
+            return drive(self.app, lease, self.app.log.open(lease), None, begun)
+        return JOBS[lease.job.kind](self.app, lease)
 
     async def _ingest_loop(self) -> None:
         with self.app.bell.subscribe("ingest") as rings:
@@ -328,10 +332,10 @@ class Worker:
         due = await self.app.store.next_ingest(now)
         if due is None or due > now:
             return limits.POLL_JOBS_S if due is None else min(limits.POLL_JOBS_S, due - now)
-        jobs = await self.app.store.claim_ingest(
+        claims = await self.app.store.claim_ingest(
             owner=self._boot_id, now=now, lease_until=now + limits.LEASE_S, free=free
         )
-        self._work_on(jobs)
+        self._work_on(claims)
         return limits.POLL_LEAST_S
 
     async def _next_look_s(self) -> float:

@@ -79,7 +79,7 @@ where parent = :parent and kind = :kind and project = :project
 order by created_at desc, seq desc
 limit :limit;
 
--- name: beginning
+-- name: beginning.sqlite
 -- The run of a job, and the newest messages of its thread as above.
 select place, id, version, body, private from (
   select 0 as place, id, version, body, private from objects
@@ -97,6 +97,15 @@ select place, id, version, body, private from (
   ) as newest
 ) as found
 order by place;
+
+-- name: beginning.postgres
+-- The run of a job, and the newest messages of its thread as above.
+select begun.place, begun.id, begun.version, begun.body, begun.private
+from jobs cross join lateral begun(
+  jobs.id, jobs.thread_id, jobs.project, :limit, :most_bytes
+)
+where jobs.id = :id
+order by begun.place;
 
 -- name: list_run_messages_asc
 -- The messages of a thread that one run made, between two places, oldest first.
@@ -462,17 +471,11 @@ on conflict (run_id, key, attempt) do nothing;
 -- Lease what is due. Jobs that only need a moment (expired or cancelled) are always taken. Of
 -- queued runs each project has its turn: who holds the fewest leases comes first, and nobody gets
 -- more than the cap; what else is due comes before them. A run whose thread has its code elsewhere
--- is left to that server for a moment. A queued run's first model call is journalled with its lease.
-with recursive leased as materialized (
-  select id, project, due_at, expires_at, cancel_asked_at, lease_until from jobs
-  where lease_owner is not null and kind <> 'ingest'
-),
-held as (
-  select project, count(*) as leases from leased
-  where lease_until > :now
-  group by project
-),
-expired as (
+-- is left to that server for a moment. A queued run's first model call is journalled with its lease,
+-- and beside its job there is a row for each of what `beginning` would find; none where somebody had
+-- the job since this statement began to look, and may have changed that. Leases that ran out are
+-- looked for only where that is asked for: it reads all that did not.
+with recursive expired as (
   select id from jobs
   where expires_at <= :now and (lease_owner is null or lease_until <= :now)
   order by expires_at
@@ -512,9 +515,10 @@ ready as (
 ),
 others as (
   (
-    select id, project, due_at from leased
-    where due_at <= :now and lease_until <= :now
-      and (expires_at is null or expires_at > :now) and cancel_asked_at is null
+    select id, project, due_at from jobs
+    where :with_lost and due_at <= :now and lease_owner is not null and lease_until <= :now
+      and kind <> 'ingest' and (expires_at is null or expires_at > :now)
+      and cancel_asked_at is null
     order by due_at, id
     limit :free + :urgent
   )
@@ -527,18 +531,23 @@ others as (
     limit :free + :urgent
   )
 ),
-placed as (
-  select ready.id, ready.due_at, 1 as turn,
-    coalesce(held.leases, 0) + row_number() over (
-      partition by ready.project order by ready.due_at, ready.id
-    ) as place
-  from ready left join held on held.project = ready.project
+waiting as (
+  select id, project, due_at, 1 as turn from ready
   union all
-  select others.id, others.due_at, 0 as turn,
-    coalesce(held.leases, 0) + row_number() over (
-      partition by others.project order by others.due_at, others.id
-    ) as place
-  from others left join held on held.project = others.project
+  select id, project, due_at, 0 as turn from others
+),
+held as materialized (
+  select waits.project, counted.leases from (select distinct project from waiting) as waits
+  cross join lateral (
+    select count(*) as leases from jobs
+    where jobs.project = waits.project and lease_owner is not null and kind <> 'ingest'
+      and lease_until > :now
+  ) as counted
+),
+placed as (
+  select id, turn, due_at,
+    held.leases + row_number() over (partition by project, turn order by due_at, id) as place
+  from waiting join held using (project)
 ),
 ranked as (
   select id, turn, place, due_at from placed
@@ -572,9 +581,14 @@ journalled as (
   where next_call is not null and not was_leased
   on conflict (run_id, key, attempt) do nothing
 )
-select id, kind, project, thread_id, due_at, expires_at, lease_owner, lease_until, fence,
-  reclaims, cancel_asked_at, was_leased, next_call
-from claimed;
+select claimed.id, claimed.kind, claimed.project, claimed.thread_id, claimed.due_at,
+  claimed.expires_at, claimed.lease_owner, claimed.lease_until, claimed.fence, claimed.reclaims,
+  claimed.cancel_asked_at, claimed.was_leased, claimed.next_call,
+  begun.place, begun.id, begun.version, begun.body, begun.private
+from claimed left join jobs as seen on seen.id = claimed.id and seen.fence + 1 = claimed.fence
+  and claimed.next_call is not null and not claimed.was_leased
+left join lateral begun(seen.id, seen.thread_id, seen.project, :limit, :most_bytes) on true
+order by claimed.due_at, claimed.id, begun.place;
 
 -- name: claimed
 -- What a claim of this owner has leased, by its moment. What a door has leased is none of it.
@@ -585,9 +599,8 @@ where lease_owner = :owner and lease_until = :lease_until
   and (kind <> 'run' or next_call is not null or was_leased);
 
 -- name: claim_run.sqlite
--- Lease a queued run that was just told of, as claim_jobs would if it were the only one; beside its
--- job, a row for each of what `beginning` would find. It is due since it was made, though by a clock
--- that may be ahead of ours.
+-- Lease a queued run that was just told of, as claim_jobs would if it were the only one. It is due
+-- since it was made, though by a clock that may be ahead of ours.
 update jobs
 set lease_owner = :owner, lease_until = :lease_until, fence = fence + 1, was_leased = false
 where id = (
@@ -605,42 +618,19 @@ where id = (
         and nodes.seen_at > :alive_since
     ))
 );
-with claimed as (
-  select * from jobs where id = :id and changes() > 0
-),
-begun as (
-  select 0 as place, objects.id, version, body, private
-  from claimed join objects on objects.id = claimed.id and objects.kind = 'run'
-    and objects.project = claimed.project
-  union all
-  select row_number() over (order by created_at desc, seq desc) as place, id, version, body, private
-  from (
-    select id, version, created_at, seq, private,
-      case when octet_length(body) <= :most_bytes then body end as body
-    from objects
-    where parent = (select thread_id from claimed) and kind = 'message'
-      and project = (select project from claimed)
-    order by created_at desc, seq desc
-    limit :limit
-  ) as newest
-)
-select claimed.id, claimed.kind, claimed.project, claimed.thread_id, claimed.due_at,
-  claimed.expires_at, claimed.lease_owner, claimed.lease_until, claimed.fence, claimed.reclaims,
-  claimed.cancel_asked_at, claimed.was_leased, claimed.next_call,
-  begun.place, begun.id, begun.version, begun.body, begun.private
-from claimed left join begun on true
-order by begun.place;
+select id, kind, project, thread_id, due_at, expires_at, lease_owner, lease_until, fence,
+  reclaims, cancel_asked_at, was_leased, next_call
+from jobs where id = :id and changes() > 0;
 insert into journal (run_id, key, attempt, fence, started_at)
 select id, next_call, 1, fence, :now from jobs
 where id = :id and lease_owner = :owner and lease_until = :lease_until
 on conflict (run_id, key, attempt) do nothing;
 
 -- name: claim_run.postgres
--- Lease a queued run that was just told of, as claim_jobs would if it were the only one; beside its
--- job, a row for each of what `beginning` would find. It is due since it was made, though by a clock
--- that may be ahead of ours. Only who may have it locks it: all are told at once, and who finds it
--- locked looks no further. Who comes too late writes nothing; who asks again, since the first answer
--- was lost, is told what was leased then.
+-- Lease a queued run that was just told of, as claim_jobs would if it were the only one. It is due
+-- since it was made, though by a clock that may be ahead of ours. Only who may have it locks it: all
+-- are told at once, and who finds it locked looks no further. Who comes too late writes nothing; who
+-- asks again, since the first answer was lost, is told what was leased then.
 with claimed as (
   update jobs
   set lease_owner = :owner, lease_until = :lease_until, fence = fence + 1, was_leased = false
@@ -675,28 +665,13 @@ leased as (
   where id = :id and lease_owner = :owner and lease_until = :lease_until
   union all
   select * from claimed
-),
-begun as (
-  select 0 as place, objects.id, version, body, private
-  from leased join objects on objects.id = leased.id and objects.kind = 'run'
-    and objects.project = leased.project
-  union all
-  select row_number() over (order by created_at desc, seq desc) as place, id, version, body, private
-  from (
-    select id, version, created_at, seq, private,
-      case when octet_length(body) <= :most_bytes then body end as body
-    from objects
-    where parent = (select thread_id from leased) and kind = 'message'
-      and project = (select project from leased)
-    order by created_at desc, seq desc
-    limit :limit
-  ) as newest
 )
 select leased.id, leased.kind, leased.project, leased.thread_id, leased.due_at,
   leased.expires_at, leased.lease_owner, leased.lease_until, leased.fence, leased.reclaims,
   leased.cancel_asked_at, leased.was_leased, leased.next_call,
   begun.place, begun.id, begun.version, begun.body, begun.private
-from leased left join begun on true
+from leased left join jobs as seen on seen.id = leased.id and seen.fence + 1 = leased.fence
+left join lateral begun(seen.id, seen.thread_id, seen.project, :limit, :most_bytes) on true
 order by begun.place;
 
 -- name: claim_ingest.sqlite

@@ -4,9 +4,9 @@ Record and Statement are structs and not dataclasses: a page makes a hundred of 
 dataclass costs 1.5 us to make.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import msgspec
 
@@ -58,6 +58,23 @@ class Job:
     def is_journalled(self) -> bool:
         """Of a claim: whether the first model call was journalled with it."""
         return self.next_call is not None and not self.was_leased
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """What the driver of a claimed run begins with: the run (None: it is gone), and how its thread
+    ends, for `newest_of`. What cannot be read is its driver's trouble, and none of who claims."""
+
+    run: Listed | None
+    newest: Sequence[tuple[Any, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """A job as it was leased, with what the claim has read along; None: it has to be read."""
+
+    job: Job
+    begun: Begun | None
 
 
 @dataclass(frozen=True, slots=True)

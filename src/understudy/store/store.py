@@ -2,7 +2,6 @@
 
 import builtins  # `list` is a method of Store, so its annotations name the type in full.
 from collections.abc import Awaitable, Mapping, Sequence
-from dataclasses import fields
 from itertools import takewhile
 from typing import Literal, TypeAlias
 
@@ -14,7 +13,9 @@ from understudy.store.claiming import claimed
 from understudy.store.halves import Halves
 from understudy.store.records import (
     AnswerRow,
+    Begun,
     ChunkRow,
+    Claimed,
     DocumentRow,
     EventRow,
     IndexRow,
@@ -27,15 +28,19 @@ from understudy.store.records import (
     Record,
     StoreFacts,
 )
+from understudy.store.rows import begun, claims, has_body, job, listed, record
 from understudy.wire.vector_stores import FileCounts
 
 Order: TypeAlias = Literal["asc", "desc"]
 _Place: TypeAlias = tuple[float, int]  # (created_at, seq): the order key of every list.
-_Beginning: TypeAlias = tuple[Listed | None, builtins.list[Row]]  # A run, and rows of `newest_of`.
 
 _FIRST: _Place = (-1e300, -(2**63))
 _LAST: _Place = (1e300, 2**63 - 1)
-_JOB_COLUMNS = len(fields(Job))
+# How much of a thread's end is read with its run; one more tells whether there is more.
+_END = {
+    "limit": limits.MESSAGES_READ_ALONG + 1,
+    "most_bytes": limits.MESSAGE_READ_ALONG_BYTES,
+}
 
 # (which objects, direction) → statement.
 _LISTS: dict[tuple[str, Order], str] = {
@@ -92,12 +97,12 @@ class Store:
         rows = await self._database.fetch("get", args)
         if not rows or (parent is not None and rows[0][3] != parent):
             return None
-        return _record(rows[0])
+        return record(rows[0])
 
     async def get_many(self, kind: str, project: str, ids: Sequence[str]) -> builtins.list[Record]:
         """Those of the objects that exist, in the order of `ids`."""
         args = {"ids": _json(ids), "kind": kind, "project": project}
-        found = {row[0]: _record(row) for row in await self._database.fetch("get_many", args)}
+        found = {row[0]: record(row) for row in await self._database.fetch("get_many", args)}
         return [found[id] for id in ids if id in found]
 
     async def list(
@@ -140,38 +145,44 @@ class Store:
             args |= {"purpose": None, "status": None, "ids": None, **(where or {})}
             args["ids"] = None if ids is None else _json(ids)
         rows = await self._database.fetch(_LISTS[which, scan], args)
-        page = [_listed(row) for row in rows[:limit]]
+        page = [listed(row) for row in rows[:limit]]
         if backwards:
             page.reverse()
         return page, len(rows) > limit
 
-    async def beginning(self, run_id: str, *, limit: int, most_bytes: int) -> _Beginning:
-        """The run of a job, and how its thread ends, for `newest_of`: what a claimed run begins
-        with, in one trip."""
-        args = {"id": run_id, "limit": limit + 1, "most_bytes": most_bytes}
-        return _beginning(await self._database.fetch("beginning", args))
+    async def beginning(self, run_id: str) -> Begun:
+        """What a claimed run begins with, in one trip."""
+        args = {"id": run_id, **_END}
+        return begun(await self._database.fetch("beginning", args))
 
     async def job(self, id: str) -> Job | None:
         """The job of this object, if work is left."""
         rows = await self._database.fetch("job", {"id": id})
-        return _job(rows[0]) if rows else None
+        return job(rows[0]) if rows else None
 
     async def active_run(self, thread_id: str) -> Job | None:
         """The job of the run that holds this thread."""
         rows = await self._database.fetch("active_run", {"thread_id": thread_id})
-        return _job(rows[0]) if rows else None
+        return job(rows[0]) if rows else None
 
     async def claim(
-        self, *, owner: str, now: float, lease_until: float, free: int, per_project: int
-    ) -> builtins.list[Job]:
+        self,
+        *,
+        owner: str,
+        now: float,
+        lease_until: float,
+        free: int,
+        per_project: int,
+        with_lost: bool = True,
+    ) -> builtins.list[Claimed]:
         """Lease up to `free` due jobs, each at its next fence: of queued runs those of the projects
         that hold the fewest leases first, then the oldest.
 
         Besides these, jobs that only need a moment (expired or cancelled ones) are always taken,
         a bounded number at a time. A project never gets more than `per_project` live leases for
         due work; a run whose thread has its code on another living server waits a moment for that
-        one. A job whose last lease ran out counts a reclaim and says `was_leased`; of another
-        the `next_call` is journalled as begun.
+        one. A job whose last lease ran out counts a reclaim and says `was_leased`; such ones need
+        not be found where they are not wanted. Of another the `next_call` is journalled as begun.
         """
         args = {
             "owner": owner,
@@ -182,9 +193,11 @@ class Store:
             "urgent": limits.CLAIM_URGENT,
             "waited_since": now - limits.PIN_WAIT_S,
             "alive_since": now - limits.NODE_ALIVE_S,
+            "with_lost": with_lost,
+            **_END,
         }
         rows = await claimed(self._database, Statement("claim_jobs", args))
-        return sorted((_job(row) for row in rows), key=lambda job: (job.due_at, job.id))
+        return sorted(claims(rows), key=lambda one: (one.job.due_at, one.job.id))
 
     async def claim_run(
         self,
@@ -194,11 +207,9 @@ class Store:
         now: float,
         lease_until: float,
         per_project: int,
-        limit: int,
-        most_bytes: int,
-    ) -> tuple[Job, _Beginning] | None:
-        """Lease one queued run as `claim` would if nothing else waited, with its `beginning`; None
-        when it is not to be had."""
+    ) -> Claimed | None:
+        """Lease one queued run as `claim` would if nothing else waited; None when it is not to be
+        had."""
         args = {
             "id": run_id,
             "owner": owner,
@@ -207,18 +218,14 @@ class Store:
             "per_project": per_project,
             "waited_since": now - limits.PIN_WAIT_S,
             "alive_since": now - limits.NODE_ALIVE_S,
-            "limit": limit + 1,
-            "most_bytes": most_bytes,
+            **_END,
         }
         [rows] = await self._database.commit([Statement("claim_run", args)])
-        if not rows:
-            return None
-        begun = [row[_JOB_COLUMNS:] for row in rows if row[_JOB_COLUMNS] is not None]
-        return _job(rows[0][:_JOB_COLUMNS]), _beginning(begun)
+        return next(claims(rows), None)
 
     async def claim_ingest(
         self, *, owner: str, now: float, lease_until: float, free: int
-    ) -> builtins.list[Job]:
+    ) -> builtins.list[Claimed]:
         """Lease up to `free` stores whose files are to be indexed, shared between projects."""
         args = {
             "owner": owner,
@@ -226,8 +233,7 @@ class Store:
             "lease_until": lease_until,
             "free": free,
         }
-        rows = await claimed(self._database, Statement("claim_ingest", args))
-        return [_job(row) for row in rows]
+        return list(claims(await claimed(self._database, Statement("claim_ingest", args))))
 
     async def next_ingest(self, now: float) -> float | None:
         """When the first ingestion without a live lease wants a look."""
@@ -425,7 +431,7 @@ def newest(kind: str, project: str, parent: str, *, limit: int, most_bytes: int)
 def newest_of(rows: Sequence[Row], limit: int) -> tuple[list[Listed], bool]:
     """What that found, up to the first body of more bytes than were asked for; and whether more
     remain."""
-    whole = [_listed(row) for row in takewhile(_has_body, rows[:limit])]
+    whole = [listed(row) for row in takewhile(has_body, rows[:limit])]
     return whole, len(whole) < len(rows)
 
 
@@ -442,42 +448,6 @@ def file_counts(files: Mapping[str, int]) -> FileCounts:
 
 def _reverse(order: Order) -> Order:
     return "desc" if order == "asc" else "asc"
-
-
-def _has_body(row: Row) -> bool:
-    _, _, body, _ = row
-    return body is not None
-
-
-def _listed(row: Row) -> Listed:
-    id, version, body, private = row
-    return Listed(id, version, body.encode(), None if private is None else private.encode())
-
-
-def _record(row: Row) -> Record:
-    id, kind, project, parent, created_at, seq, version, children, body, private = row
-    return Record(
-        id,
-        version,
-        body.encode(),
-        None if private is None else private.encode(),
-        kind,
-        project,
-        parent or None,
-        created_at,
-        seq,
-        children,
-    )
-
-
-def _beginning(rows: Sequence[Row]) -> _Beginning:
-    of_run = [row[1:] for row in rows if row[0] == 0]
-    return _listed(of_run[0]) if of_run else None, [row[1:] for row in rows if row[0] > 0]
-
-
-def _job(row: Row) -> Job:
-    # SQLite has no booleans; the last column but one is one.
-    return Job(*(*row[:-2], bool(row[-2]), row[-1]))
 
 
 def _json(value: object) -> str:
