@@ -10,6 +10,7 @@ from tests.crash.client import events_in as events
 from tests.engine.stage import Clock, Hooked, Stage, eventually, opened_stage
 from tests.engine.test_stops import saved, silent
 from understudy import limits
+from understudy.engine.worker import Worker
 from understudy.store import Unavailable
 from understudy.store.store import Store
 
@@ -163,8 +164,11 @@ async def test_the_last_deltas_may_have_been_saved_although_the_answer_was_lost(
 
 
 async def test_a_claimed_run_that_cannot_be_read_for_a_moment_is_delayed(
-    store: Store, database: Hooked
+    store: Store, database: Hooked, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Where the claim has not read it along."""
+    begun = Worker._begun
+    monkeypatch.setattr(Worker, "_begun", lambda worker, lease, _: begun(worker, lease, None))
     async with opened_stage(store, works=False, runs_at_once=0) as door:
         run = await door.start({"steps": [{"text": "one two"}]})
     away = 0
