@@ -60,13 +60,13 @@ async def test_runs_and_ingestion_are_claimed_apart(store: Store) -> None:
 async def test_the_moments_of_runs_and_ingestion_are_told_apart(store: Store) -> None:
     assert await store.next_ingest(NOW) is None
     await store.commit(ingestion("vs_1", due_at=120.0), ingestion("vs_2", due_at=110.0))
-    assert await store.next_due(NOW) is None
+    assert await store.next_due() is None
     assert await store.next_ingest(NOW) == 110.0
     assert await claimed(store, 1, now=110.0) == ["vs_2"]
     assert await store.next_ingest(112.0) == 120.0
     assert await store.next_ingest(125.0) == 110.0  # The lease is over.
     await store.commit(index_changes.wake_clean_up(now=130.0))
-    assert await store.next_due(NOW) == 130.0
+    assert await store.next_due() == 130.0
     assert await store.next_ingest(112.0) == 120.0
 
 

@@ -295,17 +295,19 @@ async def test_a_restarted_server_frees_the_leases_of_the_dead_one(store: Store)
     assert (freed.id, freed.fence, freed.reclaims, freed.was_leased) == ("run_1", 2, 1, True)
 
 
-async def test_the_next_due_moment(store: Store) -> None:
-    assert await store.next_due(100.0) is None
+async def test_the_next_due_moment_is_of_what_nobody_has(store: Store) -> None:
+    assert await store.next_due() is None
     await store.commit(job("run_1", due_at=150.0, expires_at=140.0))
-    assert await store.next_due(100.0) == 140.0
-    await store.commit(job("run_2", due_at=120.0, expires_at=700.0))
-    assert await store.next_due(100.0) == 120.0
-    await store.commit(job("run_3", due_at=90.0, owner="boot_a", until=110.0))
-    assert await store.next_due(100.0) == 120.0
-    assert await store.next_due(110.0) == 90.0
+    assert await store.next_due() == 150.0
+    await store.commit(job("run_2", due_at=120.0, project=OTHER, next_call="llm:1"))
+    await store.commit(job("run_3", due_at=130.0, next_call="llm:1"))
+    assert await store.next_due() == 120.0
+    await store.commit(job("run_4", due_at=110.0, next_call="llm:1"))
+    assert await store.next_due() == 110.0
+    await store.commit(job("run_5", due_at=90.0, owner="boot_a", until=95.0))
+    assert await store.next_due() == 110.0
     await store.commit(changes.ask_cancel("run_1", now=80.0))
-    assert await store.next_due(100.0) == 80.0
+    assert await store.next_due() == 80.0
 
 
 async def test_queued_runs_are_taken_project_by_project(store: Store) -> None:

@@ -233,7 +233,7 @@ async def _end(stage: Stage, blobs: Path) -> Json:
 
 async def _has_work(app: App) -> bool:
     """Whether a job is left, or was just taken: a claim is committed before it is known here."""
-    if await app.store.next_due(app.world.now()) is None and not app.worker.live_runs:
+    if await app.store.next_due() is None and not app.worker.live_runs:
         await asyncio.sleep(0.02)
         return app.worker.live_runs > 0
     return True

@@ -131,20 +131,21 @@ async def settled(stage: Stage, store_id: str) -> Json:
 
 
 async def quiet(stage: Stage) -> None:
-    """Until no job is left, or held."""
-    looks = 0
+    """Until no job is left, or held; what was just claimed is held a moment later."""
+    looks = quiet_looks = 0
     async with asyncio.timeout(3 * WAIT_S):
-        while stage.held or await _next(stage) is not None:
+        while quiet_looks < 3:
+            quiet_looks = 0 if stage.held or await _is_any_left(stage) else quiet_looks + 1
             looks += 1
             if looks % 10 == 0:
                 stage.app.bell.ring("jobs")
             await asyncio.sleep(0.01)
 
 
-async def _next(stage: Stage) -> float | None:
-    over = stage.app.world.now() + 1e9  # Every lease: a job that is held is one that is left.
-    moments = [await stage.app.store.next_ingest(over), await stage.app.store.next_due(over)]
-    return next((one for one in moments if one is not None), None)
+async def _is_any_left(stage: Stage) -> bool:
+    over = stage.app.world.now() + 1e9  # Every lease of an ingestion.
+    moments = await stage.app.store.next_ingest(over), await stage.app.store.next_due()
+    return moments != (None, None)
 
 
 async def place(stage: Stage, store_id: str, file_id: str) -> Json:

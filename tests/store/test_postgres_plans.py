@@ -79,7 +79,7 @@ STATEMENTS: list[tuple[str, Args, int]] = [
     ("purge_tombstones", {"parent": "thread_7", "limit": 500}, 60),
     ("job", {"id": "run_q1"}, 10),
     ("active_run", {"thread_id": "q1"}, 10),
-    ("next_due", {"now": 1e5}, 60),
+    ("next_due", {}, 60),
     ("next_ingest", {"now": 1e5}, 60),
     (
         "claim_jobs",

@@ -345,7 +345,7 @@ class Worker:
             self._has_backlog = True  # Perhaps: the slot that becomes free rings for it.
             return limits.POLL_JOBS_S
         now = self.app.world.now()
-        due = await self.app.store.next_due(now)
+        due = await self.app.store.next_due()
         self._has_backlog = due is not None and due <= now
         if due is None:
             return limits.POLL_JOBS_S

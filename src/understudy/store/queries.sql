@@ -343,24 +343,29 @@ from jobs
 where thread_id = :thread_id and kind = 'run';
 
 -- name: next_due
--- When the first job without a live lease wants a look; ingestion has a pool of its own.
+-- When the first job without a lease wants a look; ingestion has a pool of its own. Leases that ran
+-- out, and runs that expire, come at the next poll: to find the first, one would read all leases.
+with recursive projects as (
+  select min(project) as project from jobs where next_call is not null and lease_owner is null
+  union all
+  select (
+    select min(jobs.project) from jobs
+    where next_call is not null and lease_owner is null and jobs.project > projects.project
+  )
+  from projects where projects.project is not null
+)
 select min(at) from (
-  select due_at as at from (
-    select due_at from jobs
-    where kind <> 'ingest' and (lease_owner is null or lease_until <= :now)
-    order by due_at
-    limit 1
-  ) as due
+  select (
+    select min(due_at) from jobs
+    where jobs.project = projects.project and next_call is not null and lease_owner is null
+  ) as at
+  from projects
   union all
-  select expires_at as at from (
-    select expires_at from jobs
-    where expires_at is not null and (lease_owner is null or lease_until <= :now)
-    order by expires_at
-    limit 1
-  ) as expiring
+  select min(due_at) as at from jobs
+  where next_call is null and lease_owner is null and kind <> 'ingest'
   union all
-  select cancel_asked_at as at from jobs
-  where cancel_asked_at is not null and (lease_owner is null or lease_until <= :now)
+  select min(cancel_asked_at) as at from jobs
+  where cancel_asked_at is not null and lease_owner is null
 ) as moments;
 
 -- name: next_ingest

@@ -257,9 +257,9 @@ class Store:
         [rows] = await self._database.commit([Statement("free_leases", args)])
         return len(rows)
 
-    async def next_due(self, now: float) -> float | None:
-        """When the first job without a live lease wants a look; maybe in the past."""
-        [(at,)] = await self._database.fetch("next_due", {"now": now})
+    async def next_due(self) -> float | None:
+        """When the first job without a lease wants a look; maybe in the past."""
+        [(at,)] = await self._database.fetch("next_due", {})
         return None if at is None else float(at)
 
     async def events(self, run_id: str, after: tuple[int, int]) -> builtins.list[EventRow]:
