@@ -51,8 +51,8 @@ async def connect(
                 "default_transaction_isolation": "read committed",
                 # Compiling a plan takes longer than any of our statements.
                 "jit": "off",
-                # A statement's kept plan is right whatever its arguments; of a claim, to make another
-                # one takes longer than to perform it, and with many jobs it was made each time.
+                # The plan that is kept is right whatever the arguments. Of a claim, to make another
+                # takes longer than to perform it, and beside many jobs it was made each time.
                 "plan_cache_mode": "force_generic_plan",
                 # The default is that of a disk that turns, for which a claim reads and sorts all
                 # queued runs of a project.

@@ -16,6 +16,7 @@ from understudy.store import Row, Statement
 
 _PARAMETER = re.compile(r"(?<!:):([a-z_]+)")
 _GIVES_ROWS = re.compile(r"\A\s*select\b|\breturning\b")
+_LEAST, _MOST = -(2**63), 2**63 - 1  # Of its integers.
 _NUL_IS = "�"
 # The server's types of our columns → what Python may give for them.
 _FITS: dict[str, tuple[type, ...]] = {
@@ -161,6 +162,8 @@ def _as_text(value: object, type: str) -> str | None:
             return "true" if value else "false"
         case float():
             return float.__repr__(value)  # Subclasses say more.
+        case int() if not _LEAST <= value <= _MOST:
+            raise _unfit(value, type)  # The server would only find out where it needs the value.
     return str(value)
 
 
