@@ -69,7 +69,10 @@ class Connection(asyncio.Protocol):
         self._marked.clear()
         self._left = None
         self._tail = b""
-        self.transport.write(request)
+        if self.transport.is_closing():
+            self._fail("the connection was lost before")
+        else:
+            self.transport.write(request)
         return self._end
 
     async def marked(self) -> None:

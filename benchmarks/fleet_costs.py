@@ -4,7 +4,7 @@ import asyncio
 import json
 import re
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 
@@ -28,6 +28,7 @@ _STREAMS, _STREAMS_S = 60, 6.0
 _IDLE_S = 11.0  # Backends tell what they counted after ten idle seconds.
 IDLE_LESS_S = 6.0  # Where nobody needs what they count.
 _RINGS_S = 3.0
+_PAIRS = 3  # Of rings that a worker obeys and such that it ignores.
 _RINGS = 50  # A second, ...
 _LOOKS = 150  # ... those that make a worker look, each of which has time to be done, ...
 _MANY_RINGS = 400  # ... and as many as several busy nodes send.
@@ -57,6 +58,16 @@ class Clients:
     assistants: dict[str, str]  # By their models.
     threads: dict[str, list[str]] = field(default_factory=dict)  # Of runs with these models.
 
+    async def connect(self, port: int) -> None:
+        """Connections in place of those that were idle for as long as a server keeps such."""
+        self.close()
+        self.connections = [await connect(port, KEY) for _ in range(max(MANY, _STREAMS))]
+
+    def close(self) -> None:
+        """Hang up."""
+        for connection in self.connections:
+            connection.transport.close()
+
 
 @asynccontextmanager
 async def opened_clients(nodes: Nodes) -> AsyncIterator[Clients]:
@@ -67,12 +78,12 @@ async def opened_clients(nodes: Nodes) -> AsyncIterator[Clients]:
         body = {"model": model, "instructions": "You tell the weather. " * 10, "tools": tools}
         made = await nodes.http.post("/assistants", json=body)
         assistants[model] = made.raise_for_status().json()["id"]
-    connections = [await connect(nodes.port, KEY) for _ in range(max(MANY, _STREAMS))]
+    clients = Clients([], assistants)
+    await clients.connect(nodes.port)
     try:
-        yield Clients(connections, assistants)
+        yield clients
     finally:
-        for connection in connections:
-            connection.transport.close()
+        clients.close()
 
 
 # Runs.
@@ -94,15 +105,30 @@ async def run_cost(
     rounds: int = 3,
 ) -> RunCost:
     """The median of some rounds of runs."""
-    found = []
-    for _ in range(rounds):
+    [cost] = await run_costs(eyes, clients, idle, [model], live=live, each=each, rounds=rounds)
+    return cost
+
+
+async def run_costs(
+    eyes: Eyes,
+    clients: Clients,
+    idle: Spent,
+    models: Sequence[str],
+    *,
+    live: int,
+    each: int = 1,
+    rounds: int = 3,
+) -> list[RunCost]:
+    """The same of several models in turn, so that what slows the machine for a while slows all."""
+    found: dict[str, list[Spent]] = {model: [] for model in models}
+    for model in [*models] * rounds:
         before = await eyes.look()
         took = await _runs(clients, model, live, each)
         await asyncio.sleep(0.2)  # What follows a run's end is over.
         spent = less(await eyes.since(before), idle)
         of_each = {name: count / len(took) for name, count in spent.items()}
-        found.append({**of_each, "seconds": median(took)})
-    return msgspec.convert({**middle(found), "live": live}, RunCost)
+        found[model].append({**of_each, "seconds": median(took)})
+    return [msgspec.convert({**middle(of), "live": live}, RunCost) for of in found.values()]
 
 
 async def _runs(clients: Clients, model: str, live: int, each: int = 1) -> list[float]:
@@ -219,11 +245,15 @@ async def wake_costs(eyes: Eyes, idle: Spent) -> list[Wake]:
 
 
 async def _look(eyes: Eyes, idle: Spent, topic: str) -> dict[str, float]:
-    """What a worker's look costs: what a ring that it obeys costs more than one that it ignores."""
-    ignored = await _each_notified(eyes, idle, '["nothing"]', _LOOKS)
-    obeyed = await _each_notified(eyes, idle, json.dumps([topic]), _LOOKS)
-    names = ("worker_cpu_s", "postgres_cpu_s", "statements")
-    return {name: max(0.0, obeyed[name] - ignored[name]) for name in names}
+    """What a worker's look costs: what a ring that it obeys costs more than one that it ignores, by
+    turns, since what else the machine does for a while costs as much."""
+    found = []
+    for _ in range(_PAIRS):
+        ignored = await _each_notified(eyes, idle, '["nothing"]', _LOOKS)
+        obeyed = await _each_notified(eyes, idle, json.dumps([topic]), _LOOKS)
+        found.append({name: obeyed[name] - ignored[name] for name in obeyed})
+    cost = middle(found)
+    return {name: max(0.0, cost[name]) for name in ("worker_cpu_s", "postgres_cpu_s", "statements")}
 
 
 async def heard_costs(eyes: Eyes, nodes: Nodes, idle: Spent) -> Heard:

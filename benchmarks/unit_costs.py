@@ -1,7 +1,7 @@
 """`python -m benchmarks.unit_costs`: what runs cost on several nodes, for the model of capacity.
 
 One API node and one worker on a PostgreSQL of their own, on a disk that syncs, first without NATS
-and then with it; then that PostgreSQL alone. It takes some four minutes, prints what it found, and
+and then with it; then that PostgreSQL alone. It takes some five minutes, prints what it found, and
 writes it to benchmarks/unit_costs.json, which `python -m benchmarks.simulate` reads. Others who use
 the machine at the same time make CPU dearer and rates lower: the state of the machine is written
 down, too.
@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from benchmarks import costs, report
-from benchmarks.costs import Costs, RunCost
+from benchmarks.costs import Costs
 from benchmarks.fleet_costs import (
     FEW,
     FUNCTION,
@@ -28,6 +28,7 @@ from benchmarks.fleet_costs import (
     nats_message_cost,
     opened_clients,
     run_cost,
+    run_costs,
     wake_costs,
     warm_up,
 )
@@ -66,14 +67,15 @@ async def _measured(stage: Stage, cluster: Cluster, before: str, watch: Watch) -
     """Everything."""
     async with _watched(stage, cluster, None) as (nodes, clients, eyes):
         idle = await idle_costs(eyes)
-        rows, few = await _rows(eyes, clients, idle, PLAIN)
-        function_rows, function = await _rows(eyes, clients, idle, FUNCTION)
+        rows, function_rows = [await _rows(eyes, clients, idle, one) for one in (PLAIN, FUNCTION)]
+        few, function = await run_costs(eyes, clients, idle, (PLAIN, FUNCTION), live=FEW, rounds=5)
         bell = await bell_costs(eyes, clients, idle, few)
         frames_bytes = await eyes.connection.fetchval(_FRAMES)
         await _vacuum(eyes, "off")  # What follows is small, or makes much to vacuum.
         late = await late_cost(eyes, idle)
         wakes = await wake_costs(eyes, idle)
         heard = await heard_costs(eyes, nodes, idle)
+        await clients.connect(nodes.port)
         kept = await kept_bytes(eyes, clients)
         await eyes.connection.execute("checkpoint")
         cold = await run_cost(eyes, clients, idle, PLAIN, live=FEW, rounds=1)
@@ -124,17 +126,14 @@ async def _watched(
         yield nodes, clients, eyes
 
 
-async def _rows(
-    eyes: Eyes, clients: Clients, idle: Spent, model: str
-) -> tuple[dict[str, float], RunCost]:
-    """Rows that a run writes, by table, and all else that it costs. Backends have told of what was
-    before."""
+async def _rows(eyes: Eyes, clients: Clients, idle: Spent, model: str) -> dict[str, float]:
+    """Rows that a run writes, by table. Backends have told of what was before."""
     before, made = await eyes.rows(), len(clients.threads.get(model, ()))
-    cost = await run_cost(eyes, clients, idle, model, live=FEW)
+    await run_cost(eyes, clients, idle, model, live=FEW, rounds=1)
     await idle_costs(eyes)
     runs = len(clients.threads[model]) - made
     written = difference(await eyes.rows(), before)
-    return {table: count / runs for table, count in written.items() if count >= runs / 2}, cost
+    return {table: count / runs for table, count in written.items() if count >= runs / 2}
 
 
 if __name__ == "__main__":

@@ -345,16 +345,16 @@ where thread_id = :thread_id and kind = 'run';
 -- name: next_due
 -- When the first job without a lease wants a look; ingestion has a pool of its own. Leases that ran
 -- out, and runs that expire, come at the next poll: to find the first, one would read all leases.
-with recursive projects as (
-  select min(project) as project from jobs where next_call is not null and lease_owner is null
-  union all
-  select (
-    select min(jobs.project) from jobs
-    where next_call is not null and lease_owner is null and jobs.project > projects.project
-  )
-  from projects where projects.project is not null
-)
 select min(at) from (
+  with recursive projects as (
+    select min(project) as project from jobs where next_call is not null and lease_owner is null
+    union all
+    select (
+      select min(jobs.project) from jobs
+      where next_call is not null and lease_owner is null and jobs.project > projects.project
+    )
+    from projects where projects.project is not null
+  )
   select (
     select min(due_at) from jobs
     where jobs.project = projects.project and next_call is not null and lease_owner is null
