@@ -167,8 +167,8 @@ async def test_a_claimed_run_that_cannot_be_read_for_a_moment_is_delayed(
     store: Store, database: Hooked, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where the claim has not read it along."""
-    begun = Worker._begun
-    monkeypatch.setattr(Worker, "_begun", lambda worker, lease, _: begun(worker, lease, None))
+    work_of = Worker._work_of
+    monkeypatch.setattr(Worker, "_work_of", lambda worker, lease, _: work_of(worker, lease, None))
     async with opened_stage(store, works=False, runs_at_once=0) as door:
         run = await door.start({"steps": [{"text": "one two"}]})
     away = 0

@@ -306,9 +306,9 @@ class Worker:
             held = self._held.get(claimed.job.id)
             if held is None or held.fence != claimed.job.fence:
                 lease = Lease(claimed.job, self._boot_id)
-                self._work(lease, self._begun(lease, claimed.begun))
+                self._work(lease, self._work_of(lease, claimed.begun))
 
-    def _begun(self, lease: Lease, begun: Begun | None) -> Coroutine[Any, Any, None]:
+    def _work_of(self, lease: Lease, begun: Begun | None) -> Coroutine[Any, Any, None]:
         """The work on a job."""
         if lease.job.kind == "run":
             return drive(self.app, lease, self.app.log.open(lease), None, begun)
