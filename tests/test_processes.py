@@ -8,7 +8,7 @@ import psutil
 import pytest
 
 # A parent that serves with two processes, and says who they are.
-_SERVING = """
+_SERVING = r"""
 import os, time
 from types import SimpleNamespace
 from understudy import processes
