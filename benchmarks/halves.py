@@ -31,7 +31,16 @@ from understudy.engine.search import found
 from understudy.search import Embedded, rank
 from understudy.search.choice import Embedders
 from understudy.search.vectors import normalised
-from understudy.store import Comparing, Database, Row, Statement, Told, index_changes, open_database
+from understudy.store import (
+    Comparing,
+    Database,
+    Ring,
+    Row,
+    Statement,
+    Told,
+    index_changes,
+    open_database,
+)
 from understudy.store.postgres_connect import connect
 from understudy.store.postgres_vectors import prepare
 from understudy.store.store import Store
@@ -90,10 +99,10 @@ class Counting:
         return rows
 
     async def commit(
-        self, statements: Sequence[Statement], told: Told | None = None
+        self, statements: Sequence[Statement], told: Told | None = None, ring: Ring | None = None
     ) -> list[list[Row]]:
         """As the inner one."""
-        return await self._inner.commit(statements, told)
+        return await self._inner.commit(statements, told, ring)
 
     async def close(self) -> None:
         """As the inner one."""

@@ -196,6 +196,50 @@ async def test_own_notifications_do_not_ring_twice(url: str) -> None:
                 assert await here.wait(None) == {"b"}
 
 
+async def say(url: str, said: tuple[str, str] | None) -> None:
+    """What the server says by itself when a commit is durable."""
+    assert said is not None
+    connection = await asyncpg.connect(url)
+    await connection.execute("SELECT pg_notify($1, $2)", *said)
+    await connection.close()
+
+
+async def channels(bell: PostgresBell) -> set[str]:
+    """What a bell's connection listens to, once it has nothing else to do."""
+    await asyncio.sleep(3 * limits.BELL_GAP_S)
+    assert bell._connection is not None
+    return {name for (name,) in await bell._connection.fetch("SELECT pg_listening_channels()")}
+
+
+async def test_of_new_runs_only_those_hear_who_listen_to_jobs(url: str) -> None:
+    door, worker = PostgresBell(url), PostgresBell(url)
+    async with opened(door, worker):
+        with door.subscribe("run:1"), worker.subscribe("jobs") as rings:
+            await rung(rings, "jobs")  # What rang before the server knew is looked for.
+            assert await channels(worker) - await channels(door) == {
+                channel(url.rpartition("=")[2], "jobs")
+            }
+            await say(url, door.with_commit("jobs#run_1"))
+            await rung(rings, "jobs#run_1")
+            door.ring("jobs#run_2")
+            await rung(rings, "jobs#run_2")
+            await end_connection(url, worker)
+            await rung(rings, "jobs")
+            await channels(worker)  # It listens again.
+            door.ring("jobs#run_3")
+            await rung(rings, "jobs#run_3")
+
+
+async def test_within_the_gap_one_ring_leaves_with_a_commit(url: str) -> None:
+    bell = PostgresBell(url)
+    async with opened(bell):
+        bell.pace(60.0)  # As beneath NATS, which is no quicker here.
+        said = [bell.with_commit(f"jobs#run_{number}") for number in range(3)]
+        assert [one is None for one in said] == [False, True, True]
+        await asyncio.sleep(limits.BELL_GAP_S)
+        assert bell.with_commit("jobs") == (channel(url.rpartition("=")[2], "jobs"), '["jobs"]')
+
+
 async def test_a_notification_that_cannot_be_read_rings_everything(url: str) -> None:
     bell = PostgresBell(url)
     async with opened(bell), notified(url):

@@ -27,7 +27,7 @@ from tests.engine.stage import (
 from understudy import limits
 from understudy.engine.files import blobs_of
 from understudy.sandbox.local import Local
-from understudy.store import Database, Row, Statement, Told
+from understudy.store import Database, Ring, Row, Statement, Told
 from understudy.store.store import Store
 
 _MOST_COMMITS = 80
@@ -53,7 +53,7 @@ class Stopping:
         return rows
 
     async def commit(
-        self, statements: Sequence[Statement], told: Told | None = None
+        self, statements: Sequence[Statement], told: Told | None = None, ring: Ring | None = None
     ) -> list[list[Row]]:
         """One commit nearer to the end."""
         await self._live()
@@ -61,10 +61,10 @@ class Stopping:
             self._left -= 1
             if self._left == 0:
                 if self._is_applied:
-                    await self._inner.commit(statements, told)
+                    await self._inner.commit(statements, told, ring)
                 self.has_died.set()
         await self._live()
-        rows = await self._inner.commit(statements, told)
+        rows = await self._inner.commit(statements, told, ring)
         await self._live()
         return rows
 

@@ -16,7 +16,7 @@ from tests.engine.stage import Clock, Json, Stage, opened_stage, opened_store
 from understudy import limits
 from understudy.blobs import Blobs
 from understudy.engine.app import App
-from understudy.store import Database, Row, Statement, Told
+from understudy.store import Database, Ring, Row, Statement, Told
 from understudy.store.store import Store
 
 T = TypeVar("T")
@@ -80,10 +80,12 @@ class MortalDatabase:
         return rows
 
     async def commit(
-        self, statements: Sequence[Statement], told: Told | None = None
+        self, statements: Sequence[Statement], told: Told | None = None, ring: Ring | None = None
     ) -> list[list[Row]]:
         """A moment."""
-        return await self._fate.meet(lambda: self._inner.commit(statements, told), half=_nothing)
+        return await self._fate.meet(
+            lambda: self._inner.commit(statements, told, ring), half=_nothing
+        )
 
     async def close(self) -> None:
         """The inner one is closed by who opened it."""

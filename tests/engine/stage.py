@@ -34,7 +34,7 @@ from understudy.sandbox.off import Off
 from understudy.search.child import Readers
 from understudy.search.choice import Embedders
 from understudy.settings import Settings, object_store_options
-from understudy.store import Database, Row, Statement, Told, open_database
+from understudy.store import Database, Ring, Row, Statement, Told, open_database
 from understudy.store.store import Store
 from understudy.wire.chat import ChatRequest, Chunk
 from understudy.world import World
@@ -204,12 +204,12 @@ class Hooked:
         return await self._inner.fetch(query, args)
 
     async def commit(
-        self, statements: Sequence[Statement], told: Told | None = None
+        self, statements: Sequence[Statement], told: Told | None = None, ring: Ring | None = None
     ) -> list[list[Row]]:
         """The inner one's, between the hooks."""
         names = [statement.query for statement in statements]
         await self.before(names)
-        rows = await self._inner.commit(statements, told)
+        rows = await self._inner.commit(statements, told, ring)
         await self.after(names)
         return rows
 

@@ -11,7 +11,7 @@ from tests.engine.stage import Clock, Hooked, Json, Stage, eventually, opened_st
 from understudy import limits
 from understudy.engine import history
 from understudy.model import ModelError, When
-from understudy.store import Database, Row, Statement, Told, Unavailable
+from understudy.store import Database, Ring, Row, Statement, Told, Unavailable
 from understudy.store.store import Store
 from understudy.wire.chat import Chunk
 
@@ -37,7 +37,7 @@ class Slow(Hooked):
         return await super().fetch(query, args)
 
     async def commit(
-        self, statements: Sequence[Statement], told: Told | None = None
+        self, statements: Sequence[Statement], told: Told | None = None, ring: Ring | None = None
     ) -> list[list[Row]]:
         """A commit."""
         if any(statement.query == "insert_job" for statement in statements):
@@ -48,7 +48,7 @@ class Slow(Hooked):
             self.waiting -= 1
             if self.trouble is not None:
                 raise self.trouble
-        return await self._inner.commit(statements)
+        return await self._inner.commit(statements, None, ring)
 
     async def _read(self, statement: Statement) -> list[Row]:
         is_reading = statement.query == "newest"
@@ -257,7 +257,7 @@ async def test_what_is_refused_at_once_begins_nothing(
     monkeypatch.setattr(stage.app.worker, "adopt", None)
     assistant = await stage.post("/assistants", {"model": "m"})
 
-    def refuse(_statements: object, _told: object = None) -> "asyncio.Future[list[list[Row]]]":
+    def refuse(*_args: object) -> "asyncio.Future[list[list[Row]]]":
         future = asyncio.get_running_loop().create_future()
         future.set_exception(Unavailable("Too many wait."))
         return future

@@ -2,14 +2,16 @@
 
 import asyncio
 import time
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
+from pathlib import Path
 
 from structlog.testing import capture_logs
 
-from tests.engine.stage import Clock, Hooked, Json, eventually, opened_stage
+from tests.engine.stage import Clock, Hooked, Json, eventually, opened_stage, opened_store
 from understudy import limits
 from understudy.bell.local import LocalBell
-from understudy.store import changes
+from understudy.store import Database, Ring, Row, Statement, Told, changes
 from understudy.store.store import Store
 
 WORDS: Json = {"steps": [{"text": "one two three"}]}
@@ -170,6 +172,57 @@ async def test_nobody_elsewhere_is_told_of_a_run_before_there_is_something_to_re
         may_go_on.set()
         await stage.rested(run)
         assert f"run:{run['id']}" in bell.told
+
+
+class AtServer(Noting):
+    """A bell that the record's server can ring."""
+
+    def with_commit(self, topic: str) -> tuple[str, str] | None:  # type: ignore[override]
+        """Of the first run."""
+        return None if self.told else ("channel", topic)
+
+
+class Server(Hooked):
+    """And that server."""
+
+    def __init__(self, inner: Database) -> None:
+        super().__init__(inner)
+        self.rung: list[Ring] = []
+
+    async def commit(
+        self, statements: Sequence[Statement], told: Told | None = None, ring: Ring | None = None
+    ) -> list[list[Row]]:
+        """All statements or none, then the ring."""
+        rows = await super().commit(statements, told)
+        if ring is not None:
+            self.rung.append(ring)
+        return rows
+
+
+async def test_the_commit_of_a_run_rings_by_itself_where_it_can(tmp_path: Path) -> None:
+    """What rang with it rings no second time; what could not ring with it rings when it is known.
+    A run that is refused rings for nobody."""
+    bell, servers = AtServer(), list[Server]()
+
+    def wrap(inner: Database) -> Database:
+        servers.append(Server(inner))
+        return servers[0]
+
+    async with (
+        opened_store(tmp_path / "record.db", wrap) as store,
+        opened_stage(store, works=False, runs_at_once=0, bell=bell) as door,
+    ):
+        first = await door.start(WORDS)
+        assert servers[0].rung == [Ring("channel", f"jobs#{first['id']}")]
+        assert bell.told == []
+        body = {"assistant_id": first["assistant_id"]}
+        answer = await door.http.post(f"/threads/{first['thread_id']}/runs", json=body)
+        assert answer.status_code == 400
+        assert (len(servers[0].rung), bell.told) == (1, [])
+        bell.told.append("a moment ago")
+        second = await door.start(WORDS)
+        assert bell.told[1:] == [f"jobs#{second['id']}"]
+        assert len(servers[0].rung) == 1
 
 
 async def test_a_message_that_cannot_be_read_is_no_trouble_of_the_claims(

@@ -26,6 +26,7 @@ from understudy.search.embed_hash import HashEmbedder
 from understudy.search.part import parts
 from understudy.store import (
     Database,
+    Ring,
     Row,
     Statement,
     Told,
@@ -66,10 +67,10 @@ class Interrupted:
         return await self._inner.fetch(query, args)
 
     async def commit(
-        self, statements: Sequence[Statement], told: Told | None = None
+        self, statements: Sequence[Statement], told: Told | None = None, ring: Ring | None = None
     ) -> list[list[Row]]:
         """As the inner one."""
-        return await self._inner.commit(statements, told)
+        return await self._inner.commit(statements, told, ring)
 
     async def close(self) -> None:
         """As the inner one."""

@@ -24,7 +24,7 @@ from understudy.api.stream import Stream
 from understudy.engine.app import App
 from understudy.errors import ApiError
 from understudy.machine.private import BlobRef
-from understudy.store import Row, Statement, Told, changes
+from understudy.store import Ring, Row, Statement, Told, changes
 from understudy.wire import query as wire_query
 from understudy.wire.base import Body, FormBody, Wire
 from understudy.wire.decode import decode
@@ -85,10 +85,11 @@ class Call:
         answer: Wire | None = None,
         stream: str | None = None,
         told: Told | None = None,
+        ring: Ring | None = None,
     ) -> Awaitable[list[list[Row]]]:
         """The same, as Store.begin_commit."""
         more = () if answer is None else self.remembered(answer, stream)
-        return self.app.store.begin_commit(*statements, more, told=told)
+        return self.app.store.begin_commit(*statements, more, told=told, ring=ring)
 
     def remembered(self, answer: Wire, stream: str | None = None) -> tuple[Statement, ...]:
         """What keeps the answer under the request's idempotency key, if it has one. `stream` is

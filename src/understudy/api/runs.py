@@ -127,7 +127,9 @@ async def _launch(call: Call, launch: Launch, *, streams: bool) -> Run | Stream:
     run = launch.run
     try:
         stream = f"{run.id}.{launch.fence}"
-        commit = call.begin_commit(*launch.statements, answer=run, stream=stream, told=launch.told)
+        commit = call.begin_commit(
+            *launch.statements, answer=run, stream=stream, told=launch.told, ring=launch.ring
+        )
     except BaseException:
         launch.abandon()
         raise

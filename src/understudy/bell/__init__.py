@@ -66,6 +66,12 @@ class Bell(Protocol):
         """Wake everyone who listens to this topic. Never blocks."""
         ...
 
+    def with_commit(self, topic: str) -> tuple[str, str] | None:
+        """What the record's server is to say by itself, on which channel and in which words, the
+        moment that a commit is durable: it counts as rung. None: ring once that is known, because
+        there is no such server, or because much rings and can leave together."""
+        ...
+
     def ring_here(self, topic: str) -> None:
         """The same, in this process only."""
         ...

@@ -93,6 +93,10 @@ class NatsBell:
             self._outgoing.add(topic)
             self._news.set()
 
+    def with_commit(self, topic: str) -> tuple[str, str] | None:
+        """By PostgreSQL: it is there already, and NATS has to be told first."""
+        return self._beneath.with_commit(topic)
+
     def ring_here(self, topic: str) -> None:
         """The same, in this process only."""
         self._beneath.ring_here(topic)

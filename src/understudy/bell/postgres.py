@@ -4,6 +4,9 @@ PostgreSQL commits notifications one after the other, so a process sends few. Wh
 after a quiet time leaves at once; what rings while that is on its way, or within a short gap
 after it, leaves together. Nothing of it waits for the disk, and no other commit waits for it.
 
+What concerns only some of the processes goes through a channel of its own, which they alone listen
+to: each notification wakes all who listen.
+
 The connection belongs to one task. It sends, and when there is nothing to send it looks whether
 anybody is there: a peer that vanished says nothing, not even goodbye.
 """
@@ -27,7 +30,11 @@ _Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 _log = structlog.get_logger()
 
 # All in one transaction. Of nothing, it is a question that only a living server answers.
-_NOTIFY = "SELECT pg_notify($1, message) FROM unnest($2::text[]) AS message"
+_NOTIFY = """
+SELECT pg_notify(channel, message) FROM unnest($1::text[], $2::text[]) AS one (channel, message)
+"""
+# Topics with a channel of their own: of each run that begins workers are told, and nobody else.
+_APART = frozenset({"jobs"})
 _WHERE = "SELECT current_database(), coalesce(current_schema(), '')"
 # Which server it is whatever its address, and still is when a replica takes over.
 _WHO = "SELECT system_identifier::text FROM pg_control_system()"
@@ -61,12 +68,17 @@ class PostgresBell:
         self.here = LocalBell()
         self.room = ""
         self._url = url
-        self._channel = ""
+        self._schema = ""
         self._outgoing = Outgoing()
         self._news = asyncio.Event()
         self._gap_s = limits.BELL_GAP_S
         self._answer_s = silence_s / 2  # For the other half, nothing is asked.
         self._connection: _Connection | None = None
+        self._wanted: set[str] = (
+            set()
+        )  # Of the topics apart, those that were ever listened to here.
+        self._listens: set[str] = set()  # Those that the connection listens to.
+        self._by_commit_at = 0.0  # When a commit may ring next.
         self._task: asyncio.Task[None] | None = None
 
     async def open(self) -> None:
@@ -86,17 +98,33 @@ class PostgresBell:
         self._outgoing.add(topic)
         self._news.set()
 
+    def with_commit(self, topic: str) -> tuple[str, str] | None:
+        """The channel and the message, if none left with a commit within the gap before."""
+        now = asyncio.get_running_loop().time()
+        [message, *more] = messages([topic], limits.BELL_NOTIFY_BYTES)
+        if more or now < self._by_commit_at:
+            return None
+        self._by_commit_at = now + limits.BELL_GAP_S
+        return channel(self._schema, _apart(topic)), message
+
     def ring_here(self, topic: str) -> None:
         """The same, in this process only."""
         self.here.ring(topic)
 
     def subscribe(self, *topics: str) -> LocalSubscription:
         """Begin to listen."""
+        self._want(topics)
         return self.here.subscribe(*topics)
 
     async def wait(self, topics: Collection[str], timeout_s: float | None) -> set[str]:
         """Listen once: the topics that rang from now on, empty when the time is over."""
+        self._want(topics)
         return await self.here.wait(topics, timeout_s)
+
+    def _want(self, topics: Collection[str]) -> None:
+        if not _APART.isdisjoint(topics):
+            self._wanted.update(_APART.intersection(topics))
+            self._news.set()
 
     def tell(self, topic: str, data: bytes) -> None:
         """A notification is too small for bytes, and too dear."""
@@ -143,6 +171,7 @@ class PostgresBell:
         """Until the connection fails: send what rings, and ask when nothing does."""
         while True:
             self._news.clear()
+            await self._listen_apart(connection)
             is_question = not self._outgoing
             await self._send(connection)
             if not is_question:
@@ -152,9 +181,14 @@ class PostgresBell:
 
     async def _send(self, connection: _Connection) -> None:
         topics = self._outgoing.take()
-        payloads = messages(topics, limits.BELL_NOTIFY_BYTES)
+        channels, payloads = [], []
+        for apart in ("", *_APART):
+            own = [topic for topic in topics if topic is None or _apart(topic) == apart]
+            for message in messages(own, limits.BELL_NOTIFY_BYTES):
+                channels.append(channel(self._schema, apart))
+                payloads.append(message)
         try:
-            await connection.execute(_NOTIFY, self._channel, payloads, timeout=self._answer_s)
+            await connection.execute(_NOTIFY, channels, payloads, timeout=self._answer_s)
         except BaseException:  # It may have arrived all the same; hearing it twice is harmless.
             self._outgoing.add(*topics)
             raise
@@ -186,9 +220,17 @@ class PostgresBell:
         except asyncpg.InsufficientPrivilegeError:  # All may ask, unless somebody forbade it.
             server = ""
         self.room = f"{server}/{database}/{schema}"
-        self._channel = channel(schema)
+        self._schema = schema
+        self._listens = set()
         connection.add_termination_listener(self._cut)
-        await connection.add_listener(self._channel, self._heard)
+        await connection.add_listener(channel(schema), self._heard)
+
+    async def _listen_apart(self, connection: _Connection) -> None:
+        """Listen to what is wanted by now. What rang there before may have been meant as well."""
+        for topic in self._wanted - self._listens:
+            await connection.add_listener(channel(self._schema, topic), self._heard)
+            self._listens.add(topic)
+            self.here.ring(topic)
 
     def _cut(self, _connection: object) -> None:
         self._news.set()  # Whoever waits for something to send finds that it cannot be sent.
@@ -200,12 +242,20 @@ class PostgresBell:
             deliver(payload, self.here)
 
 
-def channel(schema: str) -> str:
-    """The name of a schema's channel; names are cut when they are too long."""
-    name = f"understudy.{schema}"
+def channel(schema: str, apart: str = "") -> str:
+    """The name of a schema's channel, or of the one that a topic has; names are cut when they are
+    too long."""
+    kind = f"understudy:{apart}" if apart else "understudy"
+    name = f"{kind}.{schema}"
     if len(name.encode()) <= _CHANNEL_BYTES:
         return name
-    return f"understudy.{hashlib.blake2b(schema.encode(), digest_size=16).hexdigest()}"
+    return f"{kind}.{hashlib.blake2b(schema.encode(), digest_size=16).hexdigest()}"
+
+
+def _apart(topic: str) -> str:
+    """The topic itself, without what it is about, if it has a channel of its own."""
+    kind = topic.partition("#")[0]
+    return kind if kind in _APART else ""
 
 
 def _reason(error: BaseException) -> str:

@@ -333,7 +333,11 @@ class Driver:
 
     def arrive(self, move: Move) -> None:
         """Commit a move beside the first call, which is journalled already."""
-        self._arriving = asyncio.create_task(self._commit(move, (), cancelled_ok=False))
+        self._arriving = asyncio.create_task(self._arrive(move))
+
+    async def _arrive(self, move: Move) -> None:
+        await asyncio.sleep(0)  # The call goes first: aiohttp writes it in a task that comes now.
+        await self._commit(move, (), cancelled_ok=False)
 
     async def _arrived(self) -> None:
         """Nothing is on its way any more, whatever became of it."""

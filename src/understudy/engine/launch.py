@@ -23,7 +23,7 @@ from understudy.engine.lease import Lease
 from understudy.machine.happenings import CallModel, Claimed, Move
 from understudy.machine.run import apply
 from understudy.machine.transcript import Stored
-from understudy.store import Row, Statement, Told, changes
+from understudy.store import Ring, Row, Statement, Told, changes
 from understudy.store.records import Job
 from understudy.wire.events import Event
 from understudy.wire.runs import Run
@@ -102,6 +102,18 @@ class Launch:
         """Hears of what the commit has read, before it is durable; None: it reads nothing."""
         return self._read if self._readings else None
 
+    @cached_property
+    def ring(self) -> Ring | None:
+        """What wakes those who may go on with the run, if the commit can ring by itself."""
+        if self.job.lease_owner is not None:
+            return None
+        said = self.app.bell.with_commit(self._topic)
+        return None if said is None else Ring(*said)
+
+    @property
+    def _topic(self) -> str:
+        return f"jobs#{self.job.id}" if self.job.next_call else "jobs"
+
     def _read(self, rows: Rows) -> None:
         self._beginning.read(rows[len(self.more)])
 
@@ -112,7 +124,8 @@ class Launch:
             if holds:
                 if not self.is_new:  # Of a new one nobody can have read anything.
                     self.app.bell.ring(f"run:{self.job.id}")
-                self.app.bell.ring(f"jobs#{self.job.id}" if self.job.next_call else "jobs")
+                if self.ring is None:
+                    self.app.bell.ring(self._topic)
             return
         if holds and self._readings:
             self._read(committed.result())

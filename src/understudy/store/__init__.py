@@ -83,6 +83,13 @@ class Statement(msgspec.Struct, frozen=True, gc=False):
     many: Sequence[Row] | None = None
 
 
+class Ring(msgspec.Struct, frozen=True, gc=False):
+    """What a server that holds a record and a bell's connections (bell/) tells those who listen."""
+
+    channel: str
+    message: str
+
+
 class Database(Protocol):
     """An engine that runs named statements."""
 
@@ -91,7 +98,7 @@ class Database(Protocol):
         ...
 
     def commit(
-        self, statements: Sequence[Statement], told: Told | None = None
+        self, statements: Sequence[Statement], told: Told | None = None, ring: Ring | None = None
     ) -> Awaitable[list[list[Row]]]:
         """Apply all statements or none; durable when it returns. One row list per statement.
 
@@ -100,6 +107,9 @@ class Database(Protocol):
 
         `told` may be called with the rows a moment before that: most of a commit's time is the
         disk's. Nothing may be shown then, for the commit may still fail.
+
+        `ring` is rung by the engine's own server the moment the commit is durable, sooner than
+        whoever waits for the commit could. It may get lost, as all rings may.
 
         A caller that is cancelled while waiting does not know whether its commit was applied.
         """

@@ -16,7 +16,7 @@ import asyncpg
 import structlog
 
 from understudy import limits
-from understudy.store import OnFatal, Row, Statement, Told, Unavailable, UnfinishedCopy
+from understudy.store import OnFatal, Ring, Row, Statement, Told, Unavailable, UnfinishedCopy
 from understudy.store.postgres_clock import ServerClock
 from understudy.store.postgres_line import Line, Texts
 from understudy.store.postgres_migrations import migrate
@@ -106,21 +106,23 @@ class PostgresDatabase:
             return await line.fetch(query, args)
 
     def commit(
-        self, statements: Sequence[Statement], told: Told | None = None
+        self, statements: Sequence[Statement], told: Told | None = None, ring: Ring | None = None
     ) -> Awaitable[list[list[Row]]]:
         """Apply all statements or none; on the disk when it returns. There is nothing to be told
         before: the rows and the end of the transaction come in one answer."""
         del told
-        task = asyncio.ensure_future(self._commit(statements, self._is_closed))
+        task = asyncio.ensure_future(self._commit(statements, ring, self._is_closed))
         self._commits.add(task)
         task.add_done_callback(self._commits.discard)
         return asyncio.shield(task)
 
-    async def _commit(self, statements: Sequence[Statement], is_closed: bool) -> list[list[Row]]:
+    async def _commit(
+        self, statements: Sequence[Statement], ring: Ring | None, is_closed: bool
+    ) -> list[list[Row]]:
         async with self._line(is_accepted=not is_closed) as line:
             first = statements[0] if len(statements) == 1 else None
             if first is None or first.query not in _REPEATABLE | _CLAIMS:
-                return await line.commit(statements)
+                return await line.commit(statements, ring)
             is_once = first.query in _CLAIMS
             rows = await line.fetch(first.query, args_of(first), once=is_once)
             if first.query == "save_deltas":

@@ -16,7 +16,7 @@ import asyncpg
 from asyncpg import exceptions
 
 from understudy import limits
-from understudy.store import Conflict, Row, Statement, Unavailable
+from understudy.store import Conflict, Ring, Row, Statement, Unavailable
 from understudy.store.postgres_apply import Apply, described
 from understudy.store.postgres_connect import connect
 from understudy.store.postgres_text import (
@@ -111,11 +111,13 @@ class Line:
                 if was_fresh or once or isinstance(error, UNDONE):
                     raise
 
-    async def commit(self, statements: Sequence[Statement]) -> list[list[Row]]:
-        """All statements or none, once. Raises Conflict and Unavailable."""
+    async def commit(
+        self, statements: Sequence[Statement], ring: Ring | None = None
+    ) -> list[list[Row]]:
+        """All statements or none, once; then the ring. Raises Conflict and Unavailable."""
         self._give_up_at = monotonic() + limits.OUTCOME_S
         try:
-            return await self._commit(statements)
+            return await self._commit(statements, ring)
         except exceptions.UniqueViolationError as error:
             raise Conflict(_UNIQUE.get(error.constraint_name or "", "exists")) from error
         except FAILURES as error:
@@ -125,12 +127,12 @@ class Line:
                 raise
             raise Conflict(statements[int(error.detail or 0) - 1].query) from error
 
-    async def _commit(self, statements: Sequence[Statement]) -> list[list[Row]]:
+    async def _commit(self, statements: Sequence[Statement], ring: Ring | None) -> list[list[Row]]:
         connection = await self._connected()
         parts = [(await self._part(one.query, connection), one) for one in statements]
         batch = batch_of(parts, self._texts.apply.numbers)
         self._number += 1
-        found = await self._applied(batch)
+        found = await self._applied(batch, ring)
         if found is not None:
             return [rows_of(one) for one in found]
         return [await self._once_more(part, statement) for part, statement in parts]
@@ -141,9 +143,12 @@ class Line:
             return known
         return await self._heard(self._texts.part(query, connection, timeout_s=self._time_left()))
 
-    async def _applied(self, batch: Batch) -> list[str | None] | None:
+    async def _applied(self, batch: Batch, ring: Ring | None) -> list[str | None] | None:
         """What `apply` found; None: an attempt of which nothing was heard had applied it. What
         became of such an attempt is looked for while there is time."""
+        apply = self._texts.apply
+        text = apply.call if ring is None else apply.call_and_ring
+        rings = () if ring is None else (ring.channel, ring.message)
         attempts = 0
         is_open = False  # Whether an attempt may have been applied.
         while True:
@@ -152,20 +157,25 @@ class Line:
             try:
                 connection = await self._connected()
                 is_open = True
-                args = (self._name, self._number, *batch.args())
+                args = (self._name, self._number, *batch.args(), *rings)
                 found: list[str | None] | None = await self._heard(
-                    connection.fetchval(self._texts.apply.call, *args, timeout=self._time_left())
+                    connection.fetchval(text, *args, timeout=self._time_left())
                 )
                 assert found is not None or was_open, "no other line has this one's name"
                 return found
             except AGAIN as error:
-                is_open = was_open
+                is_open = was_open or self._may_be_over(error, ring)
                 await self._pause(attempts, error)
             except TROUBLES as error:
-                if not is_open or (isinstance(error, UNDONE) and not was_open):
+                is_undone = isinstance(error, UNDONE) and not self._may_be_over(error, ring)
+                if not is_open or (is_undone and not was_open):
                     raise
                 # Most breaks are over when they are noticed.
                 await self._pause(attempts - 1, error)
+
+    def _may_be_over(self, error: exceptions.PostgresError, ring: Ring | None) -> bool:
+        """Whether the commit may have been applied, and its ring been what failed."""
+        return ring is not None and not self._texts.apply.was_at_work(error)
 
     async def _pause(self, attempts: int, error: Exception) -> None:
         """Wait after so many attempts, longer each time: of those who lock each other out some have

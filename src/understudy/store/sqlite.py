@@ -28,6 +28,7 @@ from understudy import limits
 from understudy.store import (
     AlreadyRunning,
     OnFatal,
+    Ring,
     Row,
     Statement,
     Told,
@@ -134,10 +135,11 @@ class SqliteDatabase:
         return rows
 
     def commit(
-        self, statements: Sequence[Statement], told: Told | None = None
+        self, statements: Sequence[Statement], told: Told | None = None, ring: Ring | None = None
     ) -> Awaitable[list[list[Row]]]:
         """Apply all statements or none; on the disk when it returns. A writer in a process of its
         own tells the rows before."""
+        assert ring is None, "a file's bell is in this process"
         return self._writer.asked(statements, told)
 
     async def close(self) -> None:

@@ -8,7 +8,7 @@ from typing import Literal, TypeAlias
 import msgspec
 
 from understudy import limits
-from understudy.store import Comparing, Database, Row, Statement, Told, UnknownCursor
+from understudy.store import Comparing, Database, Ring, Row, Statement, Told, UnknownCursor
 from understudy.store.claiming import claimed
 from understudy.store.halves import Halves
 from understudy.store.records import (
@@ -77,17 +77,20 @@ class Store:
         return await self.begin_commit(*statements)
 
     def begin_commit(
-        self, *statements: Statement | tuple[Statement, ...], told: Told | None = None
+        self,
+        *statements: Statement | tuple[Statement, ...],
+        told: Told | None = None,
+        ring: Ring | None = None,
     ) -> Awaitable[builtins.list[builtins.list[Row]]]:
-        """The same, on the event loop: the commit is on its way, whoever waits for it. `told` as
-        in Database."""
+        """The same, on the event loop: the commit is on its way, whoever waits for it. `told` and
+        `ring` as in Database."""
         flat: builtins.list[Statement] = []
         for item in statements:
             if isinstance(item, Statement):
                 flat.append(item)
             else:
                 flat.extend(item)
-        return self._database.commit(flat, told)
+        return self._database.commit(flat, told, ring)
 
     async def get(
         self, kind: str, project: str, id: str, parent: str | None = None
