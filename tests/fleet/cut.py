@@ -22,7 +22,18 @@ from contextlib import suppress
 from typing import Literal, Self
 from urllib.parse import urlsplit
 
-from tests.fleet.frames import EXECUTE, GSSAPI, QUERY, READY, START, TLS, Client, Message, Server
+from tests.fleet.frames import (
+    EXECUTE,
+    GSSAPI,
+    NOTIFICATION,
+    QUERY,
+    READY,
+    START,
+    TLS,
+    Client,
+    Message,
+    Server,
+)
 from tests.fleet.loops import LoopThread, cancel, listen
 from tests.fleet.ports import free_port
 
@@ -87,6 +98,8 @@ class Wire:
         login = f"{parts.netloc.rpartition('@')[0]}@" if "@" in parts.netloc else ""
         self.url = parts._replace(netloc=f"{login}127.0.0.1:{self.port}").geturl()
         self.delay_s = 0.0
+        self.is_silent = False
+        self.lost = 0  # Notifications, so far.
         self.traps: list[Trap] = []
         self.is_open = asyncio.Event()
         self.is_open.set()
@@ -131,6 +144,11 @@ class Wire:
         """Let each answer come later by so much; 0 ends it. What the server sends is delayed piece
         by piece: a longer way, and with long answers a narrower one, too."""
         self.delay_s = seconds
+
+    def lose_notifications(self) -> None:
+        """From now on no client hears what others notify it of."""
+        assert self.speaks_postgresql, "only PostgreSQL's messages can be read"
+        self.is_silent = True
 
     def cut_when(self, matches: Predicate, moment: Moment = "before") -> Trap:
         """Cut the connection whose client sends a message that matches; only the first one.
@@ -270,6 +288,9 @@ class _Connection:
     def _answer(self, message: Message) -> bool:
         """Pass one message back, or keep it when it belongs to the answer that must not be seen;
         False when the connection was cut."""
+        if message.kind == NOTIFICATION and self._wire.is_silent:
+            self._wire.lost += 1
+            return True
         is_kept = self._trap is not None and self._answered >= self._trapped - 1
         self._answered += message.kind == READY
         if not is_kept:

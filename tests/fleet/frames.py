@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 
 QUERY, PARSE, BIND, EXECUTE, SYNC = "Q", "P", "B", "E", "S"
 CALL, CLOSE, END = "F", "C", "X"
-READY = "Z"  # Of the server.
+READY, NOTIFICATION = "Z", "A"  # Of the server.
 START = ""  # A client's first message, which has no kind.
 
 # Codes in a first message.

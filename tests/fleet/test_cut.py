@@ -77,6 +77,18 @@ async def test_notifications_pass(client: Connection, url: str) -> None:
     await asyncio.wait_for(heard.wait(), WAIT_S)
 
 
+async def test_notifications_can_be_lost_and_nothing_else(
+    client: Connection, wire: Wire, url: str
+) -> None:
+    heard: list[object] = []
+    await client.add_listener("bell", lambda *said: heard.append(said))
+    wire.lose_notifications()
+    execute(url, "notify bell")
+    for number in range(3):  # What is answered later comes behind it.
+        assert await client.fetchval("select $1::int", number) == number
+    assert (heard, wire.lost) == ([], 1)
+
+
 async def test_a_cut_resets_what_is_connected_and_nothing_else(
     client: Connection, wire: Wire
 ) -> None:
