@@ -101,10 +101,11 @@ def asked(costs: Costs, mix: Mix, nodes: Nodes, runs_s: float, pruned_s: float =
         return _at(bell, what, rows) + mix.rounds * round_of(costs, what)
 
     commits = runs_s * run(lambda one: one.commits - one.ticks, rows)
-    notifies, messages = _messages(nodes, mix, runs_s, commits, ticks)
+    messages = _messages(nodes, mix, runs_s, commits, ticks)
     looks = _looks(costs, nodes, mix, runs_s)
-    heard = messages * costs.heard.message_cpu_s[nodes.bell]
+    heard = messages.to_all * costs.heard.message_cpu_s[nodes.bell]
     heard += (delta_rows + commits) * costs.heard.topic_cpu_s
+    heard_of_runs = messages.to_workers * costs.heard.message_cpu_s["postgres"]
     quiet = run(lambda one: one.statements - one.ticks - one.notifies, rows)
     idle_statements = nodes.api * costs.api.statements + nodes.worker * costs.worker.statements
     api_cpu_s = run(lambda one: one.api_cpu_s, node_rows)
@@ -118,18 +119,19 @@ def asked(costs: Costs, mix: Mix, nodes: Nodes, runs_s: float, pruned_s: float =
         + ticks
         + nodes.worker / limits.HEARTBEAT_S
         + nodes.all / limits.HEARTBEAT_S,
-        statements=runs_s * quiet + ticks + notifies + looks.statements + idle_statements,
-        notifies=notifies,
+        statements=runs_s * quiet + ticks + messages.notifies + looks.statements + idle_statements,
+        notifies=messages.notifies,
         wal_bytes=runs_s * (run(lambda one: one.wal_bytes, rows) + _cold_wal_bytes(costs))
         + pruned_s * costs.pruned.wal_bytes,
         api_cpu=costs.api.cpu + heard + runs_s * api_cpu_s / nodes.api,
         worker_cpu=costs.worker.cpu
         + heard
+        + heard_of_runs
         + looks.worker_cpu
         + runs_s * worker_cpu_s / nodes.worker,
         postgres_cpu=runs_s * run(lambda one: one.postgres_cpu_s, rows)
         + looks.postgres_cpu
-        + notifies * max(0, nodes.all - 2) * costs.heard.delivery_cpu_s
+        + messages.notifies * max(0, nodes.all - 2) * costs.heard.delivery_cpu_s
         + pruned_s * costs.pruned.postgres_cpu_s
         + nodes.api * costs.api.postgres_cpu
         + nodes.worker * costs.worker.postgres_cpu,
@@ -229,19 +231,32 @@ def _at_most_one(expected: float) -> float:
     return exp(-expected) * (1 + expected)
 
 
-def _messages(
-    nodes: Nodes, mix: Mix, runs_s: float, commits: float, ticks: float
-) -> tuple[float, float]:
-    """Notifications of all nodes in a second, and messages that each node hears."""
-    of_api = (1 + mix.rounds) * runs_s / nodes.api
+@dataclass(frozen=True)
+class _Messages:
+    """In a second."""
+
+    notifies: float  # Of PostgreSQL.
+    to_all: float  # Heard by each node, through NATS if there is one.
+    to_workers: float  # Of new runs, with their commits: through PostgreSQL.
+
+
+def _messages(nodes: Nodes, mix: Mix, runs_s: float, commits: float, ticks: float) -> _Messages:
+    """Runs ring with their commits as far as the gap lets them; the others, and workers, ring for
+    all."""
+    begun = (1 + mix.rounds) * runs_s / nodes.api
+    with_commit = _together(begun, limits.BELL_GAP_S)
     of_worker = (commits + ticks) / nodes.worker
+    to_workers = nodes.api * with_commit
 
     def sent(gap_s: float) -> float:
-        return nodes.api * _together(of_api, gap_s) + nodes.worker * _together(of_worker, gap_s)
+        of_api = _together(begun - with_commit, gap_s)
+        return nodes.api * of_api + nodes.worker * _together(of_worker, gap_s)
 
     if nodes.bell == "postgres":
-        return sent(limits.BELL_GAP_S), sent(limits.BELL_GAP_S)
-    return sent(limits.BELL_GAP_BENEATH_S), sent(limits.NATS_GAP_S)
+        to_all = notifies = sent(limits.BELL_GAP_S)
+    else:
+        to_all, notifies = sent(limits.NATS_GAP_S), sent(limits.BELL_GAP_BENEATH_S)
+    return _Messages(notifies + to_workers, to_all, to_workers)
 
 
 def _together(rings: float, gap_s: float) -> float:

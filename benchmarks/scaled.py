@@ -17,6 +17,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import asyncpg
 
+from benchmarks import workers
 from benchmarks.connection import Connection, connect
 from benchmarks.figures import Figure, judged, median, p99
 from benchmarks.nodes import Nodes, opened_nodes
@@ -28,7 +29,6 @@ from tests.fleet.statements import execute, fetch
 
 _TICK_MS = 30
 _NATS = "nats://127.0.0.1:4222"
-_AT_ONCE = 48  # Clients, for the throughput of workers that are capped at 16 runs each.
 _PAUSE_S = 0.02  # What follows a run's end is over by then.
 _STAMP = re.compile(rb'"value":"(\d+)@([\d.]+) "')
 _BARE = """
@@ -56,7 +56,7 @@ _LEFT_OUT = re.compile(
     re.IGNORECASE,
 )
 _WRITES = re.compile(
-    r"^\s*(select apply|with (recursive|claimed)|insert|update|delete)", re.IGNORECASE
+    r"^\s*((select|call) apply|with (recursive|claimed)|insert|update|delete)", re.IGNORECASE
 )
 
 
@@ -72,7 +72,7 @@ def measure(stage: Stage, plan: Plan) -> Iterator[Figure]:
         yield from asyncio.run(_of_one_run(stage, plan, cluster))
         for nats_url in (None, _NATS):
             yield asyncio.run(_delta_delay(stage, plan, cluster, nats_url))
-        yield asyncio.run(_two_workers(stage, plan, cluster))
+        yield from workers.measure(stage, plan, cluster)
 
 
 async def _of_one_run(stage: Stage, plan: Plan, cluster: Cluster) -> list[Figure]:
@@ -82,11 +82,11 @@ async def _of_one_run(stage: Stage, plan: Plan, cluster: Cluster) -> list[Figure
         here = await _dispatches(nodes, cluster, plan.dispatches)
     async with opened_nodes(stage, cluster, worker=1) as nodes:
         late = await _dispatches(nodes, cluster, plan.dispatches)
-        before, started = _counted(cluster), time.monotonic()
+        before, started = _counted(nodes), time.monotonic()
         runs = await _runs(nodes, plan.dispatches)
-        after, busy_s = _counted(cluster), time.monotonic() - started
+        after, busy_s = _counted(nodes), time.monotonic() - started
         await asyncio.sleep(busy_s)
-        idle = _counted(cluster)
+        idle = _counted(nodes)
     async with opened_nodes(stage, cluster, worker=1, nats_url=_NATS) as nodes:
         hinted = await _dispatches(nodes, cluster, plan.dispatches)
     return [
@@ -121,12 +121,6 @@ async def _runs(nodes: Nodes, count: int) -> list[str]:
         await asyncio.sleep(_PAUSE_S)
     connection.transport.close()
     return found
-
-
-def _body(nodes: Nodes) -> str:
-    """A run in a thread that is made with it."""
-    thread = {"messages": [{"role": "user", "content": "Hello."}]}
-    return json.dumps({"assistant_id": nodes.assistant_id, "thread": thread, "stream": True})
 
 
 async def _run(nodes: Nodes, connection: Connection) -> str:
@@ -176,13 +170,17 @@ async def _dispatches(
     return [1000 * (arrivals[f"{run}:llm:1:1"] - at[run]) for run in runs], bare
 
 
-def _counted(cluster: Cluster) -> Counter[str]:
-    """How often each statement was performed."""
-    rows = fetch(cluster.url, "select query, calls from pg_stat_statements")
+def _counted(nodes: Nodes) -> Counter[str]:
+    """How often each statement was performed. A CALL, which commits and rings, is counted as two,
+    and by the numbers of all commits (looks.py)."""
+    rows = fetch(nodes.record, "select query, calls from public.pg_stat_statements")
     counts: Counter[str] = Counter()
     for query, calls in rows:
         if not _LEFT_OUT.search(query):
             counts[" ".join(query.split())[:160]] += calls
+    [(applied,)] = fetch(nodes.record, "select sum(number)::bigint from commits")
+    alone = sum(count for query, count in counts.items() if query.startswith("select apply"))
+    counts["call apply"] = counts["its ring"] = applied - alone
     return counts
 
 
@@ -196,11 +194,8 @@ def _statements(
     }
     each = {query: count for query, count in each.items() if count >= 0.05}
     thread = 1.0  # The commit that makes the run's thread is none of the run.
-    # What makes a run is a CALL, which is counted the first time only: pg_stat_statements takes the
-    # number off a utility statement, and finds none when the plan is used again. It rings as well.
-    made, rings = 1.0, 1.0
-    statements = sum(each.values()) - thread + made + rings
-    commits = sum(count for query, count in each.items() if _WRITES.search(query)) - thread + made
+    statements = sum(each.values()) - thread
+    commits = sum(count for query, count in each.items() if _WRITES.search(query)) - thread
     shown = "; ".join(
         f"{count:.1f} {query[:40]}"
         for query, count in sorted(each.items(), key=lambda one: -one[1])
@@ -246,47 +241,3 @@ async def _stamped(nodes: Nodes) -> list[float]:
                 if found is not None and b"thread.message.delta" in frame:
                     late.append(1000 * (now - float(found[2])))
     return late
-
-
-async def _two_workers(stage: Stage, plan: Plan, cluster: Cluster) -> Figure:
-    """Runs a second of two workers and of one, each with 16 runs at once; the provider takes
-    100 ms to say anything."""
-    rates: dict[int, list[float]] = {1: [], 2: []}
-    for number in range(2 * plan.worker_pairs):
-        count = 1 + (number + number // 2) % 2  # 1, 2, 2, 1, ...
-        async with opened_nodes(
-            stage, cluster, worker=count, model="waits-100", UNDERSTUDY_MAX_RUNS="16"
-        ) as nodes:
-            rates[count].append(await _rate(nodes, plan.workers_s))
-    one, two = median(rates[1]), median(rates[2])
-    return judged(
-        Figure(
-            "runs of 2 workers, 16 at once each",
-            f"{two:.0f} a second",
-            f"{one:.0f} of one",
-            f"{two / one:.2f} times",
-        ),
-        two / one,
-        at_least=1.7,
-        unit=" times",
-    )
-
-
-async def _rate(nodes: Nodes, seconds: float) -> float:
-    """Runs a second, of as many clients as keep all slots busy."""
-    done = 0
-    ends_at = time.monotonic() + 1.0 + seconds
-    counts_from = ends_at - seconds
-
-    async def client() -> None:
-        nonlocal done
-        connection = await connect(nodes.port, KEY)
-        request = connection.request("POST", "/v1/threads/runs", _body(nodes))
-        while time.monotonic() < ends_at:
-            heard = await connection.send(request)
-            assert b"event: thread.run.completed" in heard.body, heard.body
-            done += counts_from <= time.monotonic() < ends_at
-        connection.transport.close()
-
-    await asyncio.gather(*(client() for _ in range(_AT_ONCE)))
-    return done / seconds
