@@ -237,26 +237,30 @@ class _Messages:
 
     notifies: float  # Of PostgreSQL.
     to_all: float  # Heard by each node, through NATS if there is one.
-    to_workers: float  # Of new runs, with their commits: through PostgreSQL.
+    to_workers: float  # Heard by workers, through PostgreSQL.
 
 
 def _messages(nodes: Nodes, mix: Mix, runs_s: float, commits: float, ticks: float) -> _Messages:
-    """Runs ring with their commits as far as the gap lets them; the others, and workers, ring for
-    all."""
+    """Of new runs PostgreSQL tells workers alone, with their commits or soon after, and NATS tells
+    all of those that could not ring with their commits; what workers ring is heard by all."""
     begun = (1 + mix.rounds) * runs_s / nodes.api
-    with_commit = _together(begun, limits.BELL_GAP_S)
     of_worker = (commits + ticks) / nodes.worker
-    to_workers = nodes.api * with_commit
+    told = nodes.api * _together(begun, limits.BELL_GAP_S)
 
-    def sent(gap_s: float) -> float:
-        of_api = _together(begun - with_commit, gap_s)
-        return nodes.api * of_api + nodes.worker * _together(of_worker, gap_s)
+    def of_workers(gap_s: float) -> float:
+        return nodes.worker * _together(of_worker, gap_s)
 
     if nodes.bell == "postgres":
-        to_all = notifies = sent(limits.BELL_GAP_S)
-    else:
-        to_all, notifies = sent(limits.NATS_GAP_S), sent(limits.BELL_GAP_BENEATH_S)
-    return _Messages(notifies + to_workers, to_all, to_workers)
+        rung = of_workers(limits.BELL_GAP_S)
+        return _Messages(told + rung, rung, told)
+    later = begun - told / nodes.api
+    late = nodes.api * _together(later, limits.NATS_GAP_S)
+    beneath = nodes.api * _together(later, limits.BELL_GAP_BENEATH_S)
+    return _Messages(
+        told + beneath + of_workers(limits.BELL_GAP_BENEATH_S),
+        late + of_workers(limits.NATS_GAP_S),
+        told,
+    )
 
 
 def _together(rings: float, gap_s: float) -> float:

@@ -230,14 +230,38 @@ async def test_of_new_runs_only_those_hear_who_listen_to_jobs(url: str) -> None:
             await rung(rings, "jobs#run_3")
 
 
-async def test_within_the_gap_one_ring_leaves_with_a_commit(url: str) -> None:
+async def test_what_leaves_with_a_commit_keeps_the_gap_as_well(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "BELL_GAP_S", 0.3)
+    now = asyncio.get_running_loop().time
+    one, other = PostgresBell(url), PostgresBell(url)
+    async with opened(one, other):
+        with other.subscribe("a", "b") as listener:
+            began_at = now()
+            said = [one.with_commit(f"jobs#run_{number}") for number in range(3)]
+            assert [each is None for each in said] == [False, True, True]
+            one.ring("a")
+            await rung(listener, "a")
+            assert now() - began_at >= 0.3
+            assert one.with_commit("jobs") is None
+            await asyncio.sleep(0.3)
+            one.ring("b")
+            assert one.with_commit("jobs") is None  # It can leave together with the other.
+            await rung(listener, "b")
+            await asyncio.sleep(0.3)
+            assert one.with_commit("jobs") == (channel(url.rpartition("=")[2], "jobs"), '["jobs"]')
+
+
+async def test_beneath_nats_commits_ring_although_others_wait(url: str) -> None:
+    """Those have left through NATS."""
     bell = PostgresBell(url)
     async with opened(bell):
-        bell.pace(60.0)  # As beneath NATS, which is no quicker here.
-        said = [bell.with_commit(f"jobs#run_{number}") for number in range(3)]
-        assert [one is None for one in said] == [False, True, True]
-        await asyncio.sleep(limits.BELL_GAP_S)
-        assert bell.with_commit("jobs") == (channel(url.rpartition("=")[2], "jobs"), '["jobs"]')
+        bell.pace(60.0)
+        for topic in ("a", "b"):
+            bell.ring(topic)
+            await asyncio.sleep(3 * limits.BELL_GAP_S)
+        assert bell.with_commit("jobs") is not None
 
 
 async def test_a_notification_that_cannot_be_read_rings_everything(url: str) -> None:

@@ -78,7 +78,7 @@ class PostgresBell:
             set()
         )  # Of the topics apart, those that were ever listened to here.
         self._listens: set[str] = set()  # Those that the connection listens to.
-        self._by_commit_at = 0.0  # When a commit may ring next.
+        self._free_at = 0.0  # When the next notification may leave, with a commit or without.
         self._task: asyncio.Task[None] | None = None
 
     async def open(self) -> None:
@@ -99,12 +99,13 @@ class PostgresBell:
         self._news.set()
 
     def with_commit(self, topic: str) -> tuple[str, str] | None:
-        """The channel and the message, if none left with a commit within the gap before."""
+        """The channel and the message, after a quiet time. Beneath NATS, what waits has left."""
         now = asyncio.get_running_loop().time()
-        [message, *more] = messages([topic], limits.BELL_NOTIFY_BYTES)
-        if more or now < self._by_commit_at:
+        may_join_others = self._outgoing and self._gap_s <= limits.BELL_GAP_S
+        if may_join_others or now < self._free_at:
             return None
-        self._by_commit_at = now + limits.BELL_GAP_S
+        self._free_at = now + limits.BELL_GAP_S
+        [message] = messages([topic], limits.BELL_NOTIFY_BYTES)
         return channel(self._schema, _apart(topic)), message
 
     def ring_here(self, topic: str) -> None:
@@ -173,8 +174,12 @@ class PostgresBell:
             self._news.clear()
             await self._listen_apart(connection)
             is_question = not self._outgoing
+            now = asyncio.get_running_loop().time
+            if not is_question:
+                await asyncio.sleep(max(0.0, self._free_at - now()))
             await self._send(connection)
             if not is_question:
+                self._free_at = now() + limits.BELL_GAP_S
                 await asyncio.sleep(self._gap_s)
             if not self._outgoing:
                 await happened(self._news, self._answer_s)
