@@ -74,10 +74,8 @@ class PostgresBell:
         self._gap_s = limits.BELL_GAP_S
         self._answer_s = silence_s / 2  # For the other half, nothing is asked.
         self._connection: _Connection | None = None
-        self._wanted: set[str] = (
-            set()
-        )  # Of the topics apart, those that were ever listened to here.
-        self._listens: set[str] = set()  # Those that the connection listens to.
+        self._wanted: set[str] = set()  # Of the topics apart, those that somebody listened to,
+        self._listens: set[str] = set()  # and those that the connection listens to.
         self._free_at = 0.0  # When the next notification may leave, with a commit or without.
         self._task: asyncio.Task[None] | None = None
 
@@ -170,13 +168,13 @@ class PostgresBell:
 
     async def _serve(self, connection: _Connection) -> None:
         """Until the connection fails: send what rings, and ask when nothing does."""
+        now = asyncio.get_running_loop().time
         while True:
             self._news.clear()
             await self._listen_apart(connection)
             is_question = not self._outgoing
-            now = asyncio.get_running_loop().time
-            if not is_question:
-                await asyncio.sleep(max(0.0, self._free_at - now()))
+            if not is_question and self._free_at > now():
+                await asyncio.sleep(self._free_at - now())
             await self._send(connection)
             if not is_question:
                 self._free_at = now() + limits.BELL_GAP_S
