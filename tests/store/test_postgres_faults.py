@@ -2,48 +2,22 @@
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Iterator
 
 import pytest
-import pytest_asyncio
 
 from tests.conformance.shapes import PROJECT, job, message, thread
-from tests.fleet.clusters import schema
 from tests.fleet.cut import Moment, Wire, executes, is_kind
 from tests.fleet.frames import START
 from tests.fleet.statements import execute, fetch
 from tests.store.locks import blocker, waiting_for_locks
-from tests.store.storms import COUNTER, REFUSED, check, count, counted, counted_thread, ids
+from tests.store.storms import REFUSED, check, count, counted, counted_thread, ids
 from understudy import limits
-from understudy.store import Conflict, Unavailable, changes, index_changes, open_database
+from understudy.store import Conflict, Unavailable, changes, index_changes
 from understudy.store.store import Store, newest, newest_of
 
 COMMIT = executes("select apply")
 MOMENTS: list[Moment] = ["before", "after"]
 WAIT_S = 10.0
-
-
-@pytest.fixture
-def url() -> Iterator[str]:
-    """A schema of the test's own, reached without a wire."""
-    with schema() as fresh:
-        yield fresh
-
-
-@pytest.fixture
-def wire(url: str) -> Iterator[Wire]:
-    """What the store's connections go through."""
-    with Wire(url) as made:
-        yield made
-
-
-@pytest_asyncio.fixture
-async def store(wire: Wire) -> AsyncIterator[Store]:
-    """A store behind the wire, with an object that commits count on."""
-    store = Store(await open_database(wire.url))
-    await store.commit(COUNTER)
-    yield store
-    await store.close()
 
 
 @pytest.fixture

@@ -2,48 +2,24 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 
 import asyncpg
 import pytest
 import pytest_asyncio
 
 from tests.conformance.shapes import PROJECT, message, thread
-from tests.fleet.clusters import schema
 from tests.fleet.cut import Moment, Wire, executes
 from tests.fleet.statements import execute, fetch
-from tests.store.storms import COUNTER, REFUSED, count, counted, ids
+from tests.store.storms import REFUSED, count, counted, ids
 from understudy import limits
-from understudy.store import Conflict, Ring, Unavailable, open_database
+from understudy.store import Conflict, Ring, Unavailable
 from understudy.store.store import Store
 
 COMMIT = executes("call apply")
 MOMENTS: list[Moment] = ["before", "after"]
 RING = Ring("test_ring", "it is done")
 SOON_S = 10.0
-
-
-@pytest.fixture
-def url() -> Iterator[str]:
-    """A schema of the test's own, reached without a wire."""
-    with schema() as fresh:
-        yield fresh
-
-
-@pytest.fixture
-def wire(url: str) -> Iterator[Wire]:
-    """What the store's connections go through."""
-    with Wire(url) as made:
-        yield made
-
-
-@pytest_asyncio.fixture
-async def store(wire: Wire) -> AsyncIterator[Store]:
-    """A store behind the wire, with an object that commits count on."""
-    store = Store(await open_database(wire.url))
-    await store.commit(COUNTER)
-    yield store
-    await store.close()
 
 
 @pytest_asyncio.fixture
