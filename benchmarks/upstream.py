@@ -3,10 +3,10 @@
 The model's name says what it plays: `deltas-200` writes 200 content chunks one at a time with a
 loop turn between, `deltas-200-20` waits 20 ms before each, and `silent` sends a head and nothing
 more. `stamps-100-50` writes 100 chunks, one every 50 ms by the clock, each with its number and the
-machine's monotonic time: how late it is heard is how long it was under way. `waits-100` says a few
-words after 100 ms. `calls-300-10` calls a function, and says 300 words as above once it has the
-output. GET /closed tells when a client last closed the connection of an unfinished
-answer, GET /arrivals when each call came, by its name and in unix seconds.
+machine's monotonic time: how late it is heard is how long it was under way. `waits-100` says
+nothing for 100 ms, and then a few words at once. `calls-300-10` calls a function, and says 300
+words as above once it has the output. GET /closed tells when a client last closed the connection of
+an unfinished answer, GET /arrivals when each call came, by its name and in unix seconds.
 """
 
 import asyncio
@@ -113,6 +113,10 @@ class _Provider(asyncio.Protocol):
     async def _play(self, body: bytes) -> None:
         model = _MODEL.search(body)
         assert model is not None, f"an unknown model in {body!r}"
+        if model[1] == b"waits":
+            await asyncio.sleep(int(model[2]) / 1000)
+            self._transport.write(b"".join([_HEAD, _ROLE, *[_WORD] * 5, *_END]))
+            return
         self._transport.write(_HEAD)
         if model[1] is None:
             await asyncio.Event().wait()
@@ -121,9 +125,6 @@ class _Provider(asyncio.Protocol):
         end = _END
         if model[1] == b"stamps":
             await self._stamp(count, pause_s)
-        elif model[1] == b"waits":
-            await asyncio.sleep(count / 1000)
-            await self._speak(5, 0)
         elif model[1] == b"calls" and _OUTPUT.search(body) is None:
             end = _CALLS_FUNCTION
         else:
