@@ -95,7 +95,7 @@ async def test_a_ring_that_fails_leaves_the_commit_as_it_is(
     """Out of memory, a full disk, a deadlock, out of time, a standby: of statements that would mean
     that nothing is left of them."""
     name = procedure(url)
-    [(source,)] = fetch(url, "select pg_get_functiondef(oid) from pg_proc where proname = $1", name)
+    [(source,)] = fetch(url, "select pg_get_functiondef($1::text::regproc)", name)
     fails = (
         f"commit;\nif nextval('rings') = 1 then raise exception 'it' using errcode = '{code}'; "
         "end if;"

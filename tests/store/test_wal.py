@@ -143,11 +143,12 @@ def test_a_reader_that_stays_holds_up_no_commit(file: File, folds: list[str]) ->
 
 def test_commits_that_change_nothing_fold_nothing(file: File, folds: list[str]) -> None:
     file.commit(_PAGES, pause_s=0.002)
+    before = folds.count("writer")
     for _ in range(50):
         file.connection.execute("delete from words where word = 'none'")
         file.wal.keep_short()
         time.sleep(0.001)
-    assert folds.count("writer") <= 1
+    assert folds.count("writer") <= before + 1
 
 
 class _Failing:

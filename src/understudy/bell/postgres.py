@@ -173,11 +173,12 @@ class PostgresBell:
             self._news.clear()
             await self._listen_apart(connection)
             is_question = not self._outgoing
-            if not is_question and self._free_at > now():
-                await asyncio.sleep(self._free_at - now())
+            if not is_question:
+                if self._free_at > now():
+                    await asyncio.sleep(self._free_at - now())
+                self._free_at = now() + limits.BELL_GAP_S
             await self._send(connection)
             if not is_question:
-                self._free_at = now() + limits.BELL_GAP_S
                 await asyncio.sleep(self._gap_s)
             if not self._outgoing:
                 await happened(self._news, self._answer_s)
