@@ -18,16 +18,22 @@ from understudy.store.store import Store
 
 COMMIT = executes("call apply")
 MOMENTS: list[Moment] = ["before", "after"]
-RING = Ring("test_ring", "it is done")
+SAID = "it is done"
 SOON_S = 10.0
 
 
+@pytest.fixture
+def ring(url: str) -> Ring:
+    """On a channel of the test's own: all schemas of a database share them."""
+    return Ring(f"{url.rpartition('=')[2]}.test", SAID)
+
+
 @pytest_asyncio.fixture
-async def heard(url: str) -> AsyncIterator["asyncio.Queue[object]"]:
+async def heard(url: str, ring: Ring) -> AsyncIterator["asyncio.Queue[object]"]:
     """What rings."""
     rings: asyncio.Queue[object] = asyncio.Queue()
     connection = await asyncpg.connect(url)
-    await connection.add_listener(RING.channel, lambda *said: rings.put_nowait(said[-1]))
+    await connection.add_listener(ring.channel, lambda *said: rings.put_nowait(said[-1]))
     yield rings
     await connection.close()
 
@@ -35,7 +41,7 @@ async def heard(url: str) -> AsyncIterator["asyncio.Queue[object]"]:
 async def rung(heard: "asyncio.Queue[object]") -> None:
     """Wait for a ring."""
     async with asyncio.timeout(SOON_S):
-        assert await heard.get() == RING.message
+        assert await heard.get() == SAID
 
 
 def procedure(url: str) -> str:
@@ -49,11 +55,11 @@ def procedure(url: str) -> str:
 
 
 async def test_who_hears_of_a_commit_finds_it(
-    store: Store, url: str, heard: "asyncio.Queue[object]"
+    store: Store, url: str, ring: Ring, heard: "asyncio.Queue[object]"
 ) -> None:
     for number in range(20):
         committing = asyncio.ensure_future(
-            store.begin_commit(thread(f"thread_{number}"), counted(), ring=RING)
+            store.begin_commit(thread(f"thread_{number}"), counted(), ring=ring)
         )
         await rung(heard)
         assert f"thread_{number}" in ids(url)
@@ -62,26 +68,31 @@ async def test_who_hears_of_a_commit_finds_it(
 
 
 async def test_what_is_refused_rings_for_nobody(
-    store: Store, heard: "asyncio.Queue[object]"
+    store: Store, ring: Ring, heard: "asyncio.Queue[object]"
 ) -> None:
     await store.commit(thread("thread_1"))
     with pytest.raises(Conflict, match="exists"):
-        await store.begin_commit(thread("thread_1"), ring=RING)
+        await store.begin_commit(thread("thread_1"), ring=ring)
     with pytest.raises(Conflict, match=REFUSED.query):
-        await store.begin_commit(message("msg_1"), REFUSED, ring=RING)
+        await store.begin_commit(message("msg_1"), REFUSED, ring=ring)
     assert await store.get("message", PROJECT, "msg_1") is None
-    await store.begin_commit(message("msg_2"), ring=RING)
+    await store.begin_commit(message("msg_2"), ring=ring)
     await rung(heard)
     assert heard.empty()
 
 
 @pytest.mark.parametrize("moment", MOMENTS)
 async def test_a_commit_whose_connection_is_cut_is_applied_once_and_rings(
-    store: Store, wire: Wire, url: str, moment: Moment, heard: "asyncio.Queue[object]"
+    store: Store,
+    wire: Wire,
+    url: str,
+    moment: Moment,
+    ring: Ring,
+    heard: "asyncio.Queue[object]",
 ) -> None:
     for number in range(3):
         trap = wire.cut_when(COMMIT, moment)
-        outcome = await store.begin_commit(thread(f"thread_{number}"), counted(), ring=RING)
+        outcome = await store.begin_commit(thread(f"thread_{number}"), counted(), ring=ring)
         assert trap.has_sprung
         assert outcome == [[], []]
         await rung(heard)
@@ -90,7 +101,7 @@ async def test_a_commit_whose_connection_is_cut_is_applied_once_and_rings(
 
 @pytest.mark.parametrize("code", ["53200", "53100", "40P01", "57014", "25006"])
 async def test_a_ring_that_fails_leaves_the_commit_as_it_is(
-    store: Store, url: str, code: str
+    store: Store, url: str, ring: Ring, code: str
 ) -> None:
     """Out of memory, a full disk, a deadlock, out of time, a standby: of statements that would mean
     that nothing is left of them."""
@@ -102,14 +113,14 @@ async def test_a_ring_that_fails_leaves_the_commit_as_it_is(
     )
     execute(url, "create sequence rings")
     execute(url, str(source).replace("commit;", fails, 1))
-    assert await store.begin_commit(thread("thread_1"), counted(), ring=RING) == [[], []]
+    assert await store.begin_commit(thread("thread_1"), counted(), ring=ring) == [[], []]
     assert (count(url), ids(url)) == (1, {"thread_1"})
     assert fetch(url, "select last_value from rings") == [(2,)]  # It was tried once more.
 
 
 @pytest.mark.parametrize("code", ["53200", "53100", "25006"])
 async def test_a_trouble_of_its_statements_is_told_at_once(
-    store: Store, url: str, code: str
+    store: Store, url: str, ring: Ring, code: str
 ) -> None:
     """What became of it needs no looking for: the ring was not reached."""
     execute(
@@ -124,6 +135,6 @@ async def test_a_trouble_of_its_statements_is_told_at_once(
     )
     started = time.monotonic()
     with pytest.raises(Unavailable):
-        await store.begin_commit(counted(), thread("thread_1"), ring=RING)
+        await store.begin_commit(counted(), thread("thread_1"), ring=ring)
     assert time.monotonic() - started < limits.OUTCOME_S / 2
     assert (count(url), ids(url)) == (0, set())
