@@ -19,14 +19,17 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from itertools import count
+from pathlib import Path
 from typing import Any
 
 import httpx2
 
+from tests.ports import free_port
 from understudy.settings import object_store_options
 
 _START_S = 60.0  # On a busy machine; it takes two seconds.
 _STOP_S = 10.0
+_ROOT = Path(__file__).resolve().parent.parent
 _buckets = count(1)
 
 
@@ -34,8 +37,7 @@ class S3Server:
     """One server on a port that stays the same for as long as this object is used."""
 
     def __init__(self) -> None:
-        with socket.create_server(("127.0.0.1", 0)) as found:
-            self._port: int = found.getsockname()[1]
+        self._port = free_port()
         self._process: subprocess.Popen[str] | None = None
         self._http = httpx2.Client(timeout=10, trust_env=False)
 
@@ -65,7 +67,8 @@ class S3Server:
         """Start it, empty, and wait until it answers."""
         assert self._process is None, "it runs already"
         self._process = subprocess.Popen(
-            [sys.executable, __file__, str(self._port)],
+            [sys.executable, "-m", __name__, str(self._port)],
+            cwd=_ROOT,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,

@@ -1,6 +1,5 @@
 """A provider that fails in every way: the run ends, says why, and the thread is free."""
 
-import socket
 from collections.abc import Iterator
 from typing import Any
 
@@ -19,6 +18,7 @@ from tests.api.conversation import (
     text,
 )
 from tests.api.serving import KEY, Running, running
+from tests.ports import free_port
 from understudy import limits
 from understudy.assembly import check_settings
 from understudy.settings import Settings, SettingsError
@@ -272,8 +272,7 @@ def test_chunks_of_odd_types_are_read(talk: Talk) -> None:
 
 def test_a_provider_that_is_away(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "MODEL_BACKOFF_S", 0.001)
-    with socket.create_server(("127.0.0.1", 0)) as closed:
-        port = closed.getsockname()[1]
+    port = free_port()
     url = f"http://127.0.0.1:{port}/v1"
     with start(upstream_url=url) as server, client_for(server.url, KEY) as http:
         talk = Talk(server, http)
@@ -320,8 +319,7 @@ def test_a_server_is_not_its_own_provider() -> None:
 
 def test_a_loop_by_another_name_ends(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "MODEL_BACKOFF_S", 0.001)
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     own = f"http://127.0.0.2:{port}/v1"  # Ours as well, but nobody wrote that down.
     with (
         start(host="0.0.0.0", port=port, upstream_url=own, upstream_key=KEY) as server,

@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import random
 import secrets
 import shutil
 import signal
@@ -15,10 +14,11 @@ from contextlib import asynccontextmanager, suppress
 import asyncpg
 import pytest
 
+from tests.ports import free_port
+
 POSTGRES = os.environ.get(
     "UNDERSTUDY_TEST_POSTGRES", "postgresql://postgres@127.0.0.1:5432/postgres"
 )
-_PORTS = range(10_000, 32_768)  # Not those of outgoing connections, which could take a freed one.
 _START_S = 10.0
 
 
@@ -150,16 +150,6 @@ async def _pump(
         writer.write(data)
         await writer.drain()
     writer.close()
-
-
-def free_port() -> int:
-    """A port of 127.0.0.1 on which nobody listens."""
-    while True:
-        port = random.choice(_PORTS)
-        with socket.socket() as probe, suppress(OSError):
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind(("127.0.0.1", port))
-            return port
 
 
 def _answers(port: int) -> bool:

@@ -10,8 +10,9 @@ import asyncpg
 import pytest
 from structlog.testing import capture_logs
 
-from tests.bell.servers import NatsServer, free_port, schema
+from tests.bell.servers import NatsServer, schema
 from tests.bell.waits import SOON_S, logged, rung
+from tests.ports import free_port
 from understudy import limits
 from understudy.bell import open_bell
 from understudy.bell.nats import NatsBell, servers

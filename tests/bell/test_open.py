@@ -5,7 +5,8 @@ import sys
 
 import pytest
 
-from tests.bell.servers import free_port, schema
+from tests.bell.servers import schema
+from tests.ports import free_port
 from understudy.bell import BellUnavailable, open_bell
 from understudy.bell.local import LocalBell
 from understudy.bell.nats import NatsBell

@@ -9,8 +9,9 @@ import asyncpg
 import pytest
 from structlog.testing import capture_logs
 
-from tests.bell.servers import POSTGRES, Line, free_port, schema, with_schema
+from tests.bell.servers import POSTGRES, Line, schema, with_schema
 from tests.bell.waits import SOON_S, logged, rung
+from tests.ports import free_port
 from understudy import limits
 from understudy.bell import BellUnavailable
 from understudy.bell.postgres import PostgresBell, channel

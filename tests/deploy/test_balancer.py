@@ -16,7 +16,7 @@ from openai import OpenAI
 from tests.crash.processes import KEY, running_provider
 from tests.deploy.files import DEPLOY, program, run
 from tests.fleet.fleet import Node, Shared, fleet
-from tests.fleet.ports import free_port
+from tests.ports import free_port
 from understudy import limits
 
 CONFIG = DEPLOY / "Caddyfile"

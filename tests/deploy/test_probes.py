@@ -15,7 +15,7 @@ from tests.deploy.files import all_of, image_environment
 from tests.deploy.manifests import servers
 from tests.fleet.clusters import Cluster, private
 from tests.fleet.fleet import Fleet, Shared, fleet
-from tests.fleet.ports import free_port
+from tests.ports import free_port
 
 PORT = image_environment()["UNDERSTUDY_PORT"]
 LOOK_S = 0.1

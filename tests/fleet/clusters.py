@@ -29,8 +29,8 @@ from tests.fleet.installations import (
     template,
     temporary_folder,
 )
-from tests.fleet.ports import free_port
 from tests.fleet.statements import execute, fetch
+from tests.ports import free_port
 
 VARIABLE = "UNDERSTUDY_TEST_POSTGRES"
 _USUAL = "postgresql://postgres@127.0.0.1:5432/postgres"

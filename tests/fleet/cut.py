@@ -35,7 +35,7 @@ from tests.fleet.frames import (
     Server,
 )
 from tests.fleet.loops import LoopThread, cancel, listen
-from tests.fleet.ports import free_port
+from tests.ports import free_port
 
 Predicate = Callable[[Message], bool]
 Moment = Literal["before", "after"]

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from tests.crash.processes import KEY, URL, Process
 from tests.fleet.clocks import forget, skewed
-from tests.fleet.ports import free_port
+from tests.ports import free_port
 
 READY = {
     "serve": URL,

@@ -10,7 +10,7 @@ import pytest_asyncio
 from aiohttp import web
 
 from tests.fleet.balance import Balance, Seen
-from tests.fleet.ports import free_port
+from tests.ports import free_port
 
 WAIT_S = 10.0
 MEGABYTES = 24

@@ -11,8 +11,8 @@ import pytest_asyncio
 from tests.fleet.clusters import schema
 from tests.fleet.cut import Wire, contains, executes, is_kind
 from tests.fleet.frames import SYNC, TLS, Client, Server
-from tests.fleet.ports import free_port
 from tests.fleet.statements import execute, fetch
+from tests.ports import free_port
 
 WAIT_S = 10.0
 INSERT = "insert into t values ($1)"

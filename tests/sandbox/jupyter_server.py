@@ -4,12 +4,13 @@ import asyncio
 import contextlib
 import os
 import signal
-import socket
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from pathlib import Path
 
 import aiohttp
+
+from tests.ports import free_port
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 PYTHON = ROOT / ".venvs" / "jupyter" / "bin" / "python"
@@ -43,7 +44,7 @@ class Gateway:
 async def gateway(folder: Path, port: int | None = None) -> AsyncGenerator[Gateway]:
     """A gateway, with everything that it and its kernels write below `folder`."""
     assert PYTHON.exists(), "run `scripts/bootstrap acceptance` first"
-    port = port or _free_port()
+    port = port or free_port()
     process = await _starting(folder, port)
     try:
         async with asyncio.timeout(_START_S):
@@ -93,9 +94,3 @@ async def _answers(port: int) -> bool:
             return answer.status < 500
     except aiohttp.ClientError:
         return False
-
-
-def _free_port() -> int:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        return int(taken.getsockname()[1])

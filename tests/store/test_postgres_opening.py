@@ -10,8 +10,8 @@ import pytest
 
 from tests.conformance.shapes import thread
 from tests.fleet.clusters import Cluster, private
-from tests.fleet.ports import free_port
 from tests.fleet.statements import execute, fetch
+from tests.ports import free_port
 from tests.test_cli import START, environment, served
 from understudy.store import Database, Unavailable, open_database
 from understudy.store.postgres_migrations import check_server

@@ -18,7 +18,7 @@ from openai import OpenAI
 
 from tests.crash.processes import KEY, URL, Process, Provider, running_provider
 from tests.fleet.clusters import schema
-from tests.fleet.ports import free_port
+from tests.ports import free_port
 from tests.s3_server import S3Server
 from tests.transfer.life import Life
 
