@@ -6,7 +6,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 import pytest
 
 from tests.engine.coding import Troubled, begin, logs, runs, says
-from tests.engine.stage import Clock, Json, Stage, opened_stage
+from tests.engine.stage import Clock, Json, Stage, eventually, opened_stage
 from understudy import limits
 from understudy.bell.local import LocalBell
 from understudy.store import changes
@@ -77,6 +77,39 @@ async def test_variables_that_are_lost_are_said_to_be_lost_and_never_come_back_o
     _, printed = await run_code(first, thread, "print('x' in globals())")
     assert "variables of earlier calls are lost" in printed
     assert printed.endswith("False\n")
+
+
+async def test_a_server_whose_run_was_taken_over_does_not_take_the_variables(
+    servers: tuple[Stage, Stage],
+    store: Store,
+    clock: Clock,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It froze on its way to the session, and wakes when another has the run and the session."""
+    first, second = servers
+    thread = await first.thread()
+    sandbox = first.app.sandbox
+    forget, there = sandbox.forget, second.app.boot_id
+
+    async def freeze(thread_id: str) -> None:
+        await forget(thread_id)
+        (lease,) = first.held.values()
+        later = clock.now() + limits.LEASE_S + 1
+        taken = changes.take_job(
+            lease.id,
+            now=later,
+            fence=lease.fence,
+            owner=there,
+            lease_until=later + limits.LEASE_S,
+            due_at=later,
+        )
+        await store.commit(taken, changes.keep_pin(thread_id, node=there, until=later + 100))
+
+    monkeypatch.setattr(sandbox, "forget", freeze)
+    run = await begin(first, [runs(_REMEMBER)], [says("Done.")], thread=thread)
+    await eventually(lambda: not first.held)
+    assert await store.pin(thread, clock.now()) == there
+    assert (await first.run(run))["status"] == "in_progress"
 
 
 async def test_a_server_that_is_gone_is_not_waited_for(

@@ -59,7 +59,7 @@ async def _session(driver: "Driver") -> Session:
     if driver.lease.reason is not None:
         raise Interrupted(driver.lease.reason)
     thread_id = driver.state.run.thread_id
-    await pins.take(driver.app, thread_id)
+    await pins.take(driver)
     try:
         return await driver.app.sandbox.session(thread_id)
     except SandboxUnavailable as off:

@@ -6,11 +6,16 @@ to take a run meanwhile, the session that was left here is old, and is not gone 
 variables would be those of some calls ago.
 """
 
+from typing import TYPE_CHECKING
+
 from understudy import limits
 from understudy.engine.app import App
 from understudy.engine.sandbox_files import has_code
 from understudy.store import changes
 from understudy.wire.runs import Run
+
+if TYPE_CHECKING:
+    from understudy.engine.drive import Driver
 
 
 async def is_elsewhere(app: App, run: Run) -> bool:
@@ -20,12 +25,14 @@ async def is_elsewhere(app: App, run: Run) -> bool:
     return await app.store.pin(run.thread_id, app.world.now()) not in (None, app.boot_id)
 
 
-async def take(app: App, thread_id: str) -> None:
-    """The session is here from now on; an old one goes, if another server had it meanwhile."""
+async def take(driver: "Driver") -> None:
+    """The session of the run's thread is here from now on; an old one goes, if another server had
+    it meanwhile. Raises Conflict when the lease is lost: then the session is with who has it."""
+    app, thread_id = driver.app, driver.state.run.thread_id
     if app.worker.is_alone:
         return
     now = app.world.now()
     if await app.store.pin(thread_id, now) != app.boot_id:
         await app.sandbox.forget(thread_id)
     until = now + limits.CODE_IDLE_S
-    await app.store.commit(changes.keep_pin(thread_id, node=app.boot_id, until=until))
+    await driver.commit(None, changes.keep_pin(thread_id, node=app.boot_id, until=until))
