@@ -111,15 +111,16 @@ async def delete_thread(call: Call, thread_id: str) -> Deleted:
     """
     app = call.app
     active = await app.store.active_run(thread_id)
+    # The job comes first, as in what its driver commits: else each could wait for the other.
+    ended = () if active is None else (changes.delete_job(active.id, fence=None),)
     statements: list[Statement | tuple[Statement, ...]] = [
+        *ended,
         changes.delete_object(thread_id, kind="thread", project=call.project),
         _purge_job(call, thread_id),
         *await _own_stores_gone(call, thread_id),
+        # A run may have begun since the look: then this is refused, and done again.
+        changes.thread_free(thread_id),
     ]
-    if active is not None:
-        statements.append(changes.delete_job(active.id, fence=None))
-    # A run may have begun since the look: then this is refused, and done again.
-    statements.append(changes.thread_free(thread_id))
     try:
         await call.commit(*statements)
     except Conflict as conflict:
