@@ -41,4 +41,6 @@ soak: ## Crashes, generated happenings and requests, hostile code, and mixed loa
 	SOAK=1 $(python) -m pytest --timeout 3600 \
 	  tests/crash tests/fuzz tests/machine tests/sandbox tests/soak tests/fleet tests/blobs
 	UNDERSTUDY_TEST_DATABASE=postgres $(pytest) tests/engine tests/api tests/conformance
+	UNDERSTUDY_TEST_DATABASE=postgres UNDERSTUDY_TEST_POSTGRES=pgvector $(pytest) \
+	  tests/engine tests/conformance
 	UNDERSTUDY_TEST_DATABASE=fleet $(pytest) tests/api tests/acceptance/test_sdks.py

@@ -14,11 +14,9 @@ from contextlib import asynccontextmanager, suppress
 import asyncpg
 import pytest
 
+from tests.fleet.clusters import server
 from tests.ports import free_port
 
-POSTGRES = os.environ.get(
-    "UNDERSTUDY_TEST_POSTGRES", "postgresql://postgres@127.0.0.1:5432/postgres"
-)
 _START_S = 10.0
 
 
@@ -26,11 +24,11 @@ _START_S = 10.0
 async def schema(name: str | None = None) -> AsyncIterator[str]:
     """The URL of an empty schema, which is dropped in the end."""
     name = name or f"bell_{secrets.token_hex(8)}"
-    connection = await asyncpg.connect(POSTGRES, timeout=_START_S)
+    connection = await asyncpg.connect(server(), timeout=_START_S)
     try:
         await connection.execute(f'CREATE SCHEMA "{name}"')
         try:
-            yield with_schema(POSTGRES, name)
+            yield with_schema(server(), name)
         finally:
             await connection.execute(f'DROP SCHEMA "{name}"')
     finally:

@@ -9,8 +9,9 @@ import asyncpg
 import pytest
 from structlog.testing import capture_logs
 
-from tests.bell.servers import POSTGRES, Line, schema, with_schema
+from tests.bell.servers import Line, schema, with_schema
 from tests.bell.waits import SOON_S, logged, rung
+from tests.fleet.clusters import server
 from tests.ports import free_port
 from understudy import limits
 from understudy.bell import BellUnavailable
@@ -27,7 +28,7 @@ async def url() -> AsyncIterator[str]:
 @pytest.fixture
 async def line() -> AsyncIterator[Line]:
     """A line to PostgreSQL that can fail."""
-    parts = urlsplit(POSTGRES)
+    parts = urlsplit(server())
     line = Line(parts.hostname or "127.0.0.1", parts.port or 5432)
     await line.open()
     yield line
@@ -291,8 +292,8 @@ async def test_a_schema_may_have_the_longest_name(url: str) -> None:
 
 
 async def test_a_room_is_a_schema_of_a_database(url: str) -> None:
-    other_way = with_schema(POSTGRES.replace("127.0.0.1", "localhost"), url.rpartition("=")[2])
-    bells = [PostgresBell(url), PostgresBell(other_way), PostgresBell(POSTGRES)]
+    other_way = with_schema(server().replace("127.0.0.1", "localhost"), url.rpartition("=")[2])
+    bells = [PostgresBell(url), PostgresBell(other_way), PostgresBell(server())]
     async with opened(*bells):
         assert bells[0].room == bells[1].room != bells[2].room
 

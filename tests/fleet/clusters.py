@@ -28,6 +28,7 @@ from tests.fleet.installations import (
     any_installation,
     template,
     temporary_folder,
+    wheel,
 )
 from tests.fleet.statements import execute, fetch
 from tests.ports import free_port
@@ -43,14 +44,23 @@ _MEGABYTE = 1024 * 1024
 @cache
 def server() -> str:
     """The URL of the server that all tests of this process share: the one that the environment
-    names, else the machine's usual one, else a private one until the process ends."""
+    names, else the machine's usual one, else a private one until the process ends. "pgvector" in
+    the environment is a private one that has it."""
     named = os.environ.get(VARIABLE)
+    if named == "pgvector":
+        url = _own(wheel())
+        execute(url, "create extension vector")
+        return url
     if named:
         assert _answers(named), f"{VARIABLE}={named} does not let us in"
         return named
     if _answers(_USUAL):
         return _USUAL
-    cluster = Cluster(any_installation())
+    return _own(any_installation())
+
+
+def _own(installation: Installation) -> str:
+    cluster = Cluster(installation)
     atexit.register(cluster.close)
     cluster.start()
     return cluster.url
