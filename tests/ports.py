@@ -1,6 +1,6 @@
 """Ports that stay free while nobody listens: a server that was killed gets its own again."""
 
-import random
+import secrets
 import socket
 from pathlib import Path
 
@@ -14,11 +14,12 @@ def free_port() -> int:
 
     It is not taken from those that the kernel gives to outgoing connections, as port 0 would be:
     between the death of a server and its next start one of them could get it. Several processes
-    choose at the same time; by chance they choose differently.
+    choose at the same time; by chance they choose differently, also where Hypothesis has seeded
+    `random` alike in all of them.
     """
     highest = _ephemeral() - 1
     for _ in range(_TRIES):
-        port = random.randint(_LOWEST, highest)
+        port = secrets.choice(range(_LOWEST, highest + 1))
         if _is_free(port):
             return port
     raise AssertionError(f"{_TRIES} ports between {_LOWEST} and {highest} were all in use")
