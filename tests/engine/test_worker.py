@@ -210,6 +210,43 @@ async def test_a_driver_whose_lease_was_taken_never_writes(
     assert b"event: error\n" in await reading
 
 
+async def test_a_run_that_is_new_after_the_store_was_away_is_not_given_up(
+    store: Store, database: Hooked, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Though the store is away once more, and then takes its time over heartbeats."""
+    monkeypatch.setattr(limits, "HEARTBEAT_S", 0.02)
+    monkeypatch.setattr(limits, "POLL_LEAST_S", 0.01)
+    away, answered = 0, 0
+
+    async def fail(names: list[str]) -> None:
+        nonlocal away
+        if names == ["renew_leases"]:
+            away += 1
+            raise Unavailable("It is away.")
+
+    async def hesitate(names: list[str]) -> None:
+        nonlocal answered
+        if names == ["renew_leases"]:
+            await asyncio.sleep(0.1)
+            answered += 1
+
+    async with opened_stage(store, clock) as stage:
+        old = await silent_run(stage)
+        claim_no_more(stage)
+        lease = stage.held[old["id"]]
+        database.before = fail
+        clock.at += limits.LEASE_S
+        await lease.done.wait()
+        assert lease.reason == "lost"
+        new = await silent_run(stage)
+        lease = stage.held[new["id"]]
+        once_more = away + 2
+        await eventually(lambda: away >= once_more)
+        database.before = hesitate
+        await eventually(lambda: answered >= 2)
+        assert lease.reason is None
+
+
 async def test_a_driver_whose_heartbeat_is_refused_closes_its_call(
     stage: Stage, clock: Clock, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:

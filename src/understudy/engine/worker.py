@@ -372,6 +372,8 @@ class Worker:
                 else:
                     for lease in held.values():
                         lease.interrupt("lost")
+                    # What was taken since then is ours for as long as that.
+                    ours_until = asked_at + limits.LEASE_S - limits.LEASE_MARGIN_S
 
     async def _cancel_loop(self) -> None:
         """A cancel, or a deletion, of a run that may be driven here was asked for elsewhere. Only
