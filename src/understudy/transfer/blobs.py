@@ -50,7 +50,7 @@ async def counted(record: Tables) -> Moved:
     """How many there are, by the record."""
     found = Moved()
     async with aclosing(_refs(record)) as refs:
-        async for ref in refs:
+        async for _, ref in refs:
             found.add(ref)
     return found
 
@@ -59,7 +59,7 @@ async def copy_blobs(record: Tables, source: Blobs, target: Blobs, total: int, t
     """Put at the target what is not there yet. Dying at any await, some are there as a whole."""
     moved = Moved()
 
-    async def copy(ref: BlobRef) -> None:
+    async def copy(_: str, ref: BlobRef) -> None:
         if not await _is_there(target, ref):
             await target.delete(ref.key)  # What a copy left that was killed in the middle of it.
             with suppress(NoBlob):  # The comparison that follows names it.
@@ -74,17 +74,16 @@ async def copy_blobs(record: Tables, source: Blobs, target: Blobs, total: int, t
 async def verify_blobs(
     record: Tables, source: Blobs, target: Blobs, total: int, tell: Tell
 ) -> Moved:
-    """Read both sides and compare them. Changes nothing."""
+    """Read both sides and compare them. Changes nothing.
+
+    A part's blob may be at neither: the server was stopped while it cleaned up an upload that had
+    ended, and goes on with that at the target (`clean_upload`).
+    """
     moved = Moved()
 
-    async def verify(ref: BlobRef) -> None:
+    async def verify(kind: str, ref: BlobRef) -> None:
         one, other = await _content(source, ref.key), await _content(target, ref.key)
-        how = None
-        if one is None or other is None:
-            how = f"is not at the {'source' if one is None else 'target'}"
-        elif one != other:
-            is_short = one[0] != other[0]
-            how = f"has {other[0]} bytes, not {one[0]}" if is_short else "has other bytes"
+        how = _difference(kind, one, other)
         if how is not None:
             moved.differ(ref, how)
         moved.add(ref)
@@ -92,6 +91,17 @@ async def verify_blobs(
 
     await _each(record, verify)
     return moved
+
+
+def _difference(
+    kind: str, one: tuple[int, bytes] | None, other: tuple[int, bytes] | None
+) -> str | None:
+    """How the target's is not the source's, if so."""
+    if one == other:
+        return "is not at the source" if one is None and kind != "part" else None
+    if one is None or other is None:
+        return f"is not at the {'source' if one is None else 'target'}"
+    return f"has {other[0]} bytes, not {one[0]}" if one[0] != other[0] else "has other bytes"
 
 
 async def _is_there(blobs: Blobs, ref: BlobRef) -> bool:
@@ -118,15 +128,15 @@ async def _content(blobs: Blobs, key: str) -> tuple[int, bytes] | None:
     return size, digest.digest()
 
 
-async def _each(record: Tables, work: Callable[[BlobRef], Awaitable[None]]) -> None:
+async def _each(record: Tables, work: Callable[[str, BlobRef], Awaitable[None]]) -> None:
     """Do something with each blob, with a few at once, and never with one blob twice at once."""
     at_work: dict[str, asyncio.Future[None]] = {}
     try:
         async with aclosing(_refs(record)) as refs:
-            async for ref in refs:
-                if ref.key in at_work:
-                    continue
-                at_work[ref.key] = asyncio.ensure_future(work(ref))
+            async for kind, ref in refs:
+                while ref.key in at_work:  # As a part's: what is a file's is looked at as that.
+                    await _one_done(at_work)
+                at_work[ref.key] = asyncio.ensure_future(work(kind, ref))
                 while len(at_work) >= limits.COPY_BLOBS_AT_ONCE:
                     await _one_done(at_work)
         while at_work:
@@ -144,13 +154,14 @@ async def _one_done(at_work: dict[str, asyncio.Future[None]]) -> None:
         at_work.pop(key).result()
 
 
-async def _refs(record: Tables) -> AsyncGenerator[BlobRef]:
-    """The blobs that objects name. Until an upload is cleaned up, two of them name one blob."""
+async def _refs(record: Tables) -> AsyncGenerator[tuple[str, BlobRef]]:
+    """The blobs that objects name, with the kinds of these. Until an upload is cleaned up, two of
+    them name one blob."""
     async with aclosing(pages(record, _OBJECTS)) as found:
         async for rows in found:
             for row in rows:
                 for ref in _named(row[_KIND], row[_PRIVATE]):
-                    yield ref
+                    yield row[_KIND], ref
 
 
 def _named(kind: str, private: str | None) -> list[BlobRef]:
