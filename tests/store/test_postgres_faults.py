@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+from collections.abc import Sequence
 
 import pytest
 
@@ -12,7 +13,7 @@ from tests.fleet.statements import execute, fetch
 from tests.store.locks import blocker, waiting_for_locks
 from tests.store.storms import REFUSED, check, count, counted, counted_thread, ids
 from understudy import limits
-from understudy.store import Conflict, Unavailable, changes, index_changes
+from understudy.store import Conflict, Statement, Unavailable, changes, index_changes
 from understudy.store.store import Store, newest, newest_of
 
 COMMIT = executes("select apply")
@@ -78,6 +79,31 @@ async def test_rows_that_were_lost_are_read_again(store: Store, wire: Wire, mome
     [_, rows] = await store.commit(message("msg_2", at=101.0), looked)
     found, has_more = newest_of(rows, 5)
     assert ([one.id for one in found], has_more) == (["msg_2", "msg_1"], False)
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+async def test_a_removal_is_answered_although_its_answer_was_lost(
+    store: Store, wire: Wire, moment: Moment
+) -> None:
+    """Of a thread with its run, of a file, and of a vector store: a client that asked again would
+    hear that there is none."""
+    removals: list[Sequence[Statement | tuple[Statement, ...]]] = [
+        [
+            changes.delete_job("run_1", fence=None),
+            changes.delete_object("thread_1", kind="thread", project=PROJECT),
+            changes.thread_free("thread_1"),
+        ],
+        [index_changes.forget_file("file-1", project=PROJECT, now=1.0)],
+        [index_changes.forget_store("vs_1", project=PROJECT, now=1.0)],
+    ]
+    vector_store = changes.insert_object(
+        "vector_store", id="vs_1", project=PROJECT, parent=None, created_at=1.0, body=b"{}"
+    )
+    await store.commit(thread("thread_1"), vector_store, job("run_1", thread_id="thread_1"))
+    for removal in removals:
+        trap = wire.cut_when(COMMIT, moment)
+        await store.commit(*removal)
+        assert trap.has_sprung
 
 
 async def test_rows_that_cannot_be_read_again_are_unavailable_and_made_once(

@@ -171,7 +171,8 @@ class PostgresBell:
         now = asyncio.get_running_loop().time
         while True:
             self._news.clear()
-            await self._listen_apart(connection)
+            async with asyncio.timeout(self._answer_s):
+                await self._listen_apart(connection)
             is_question = not self._outgoing
             if not is_question:
                 if self._free_at > now():

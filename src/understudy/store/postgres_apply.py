@@ -108,7 +108,7 @@ class Apply:
 
     def was_at_work(self, error: asyncpg.PostgresError) -> bool:
         """Whether this struck before the end of the commit: the server tells what it was about."""
-        return f"function {self.name}(" in (error.context or "")
+        return f"{self.name}(" in (error.context or "")
 
     async def is_there(self, connection: "asyncpg.Connection[asyncpg.Record]") -> bool:
         """Whether the server has it."""

@@ -229,7 +229,8 @@ class Line:
             connection = await connect(self._url, wait_s, limits.STATEMENT_S)
             try:
                 with TrueErrors():
-                    await self._joined(connection)
+                    async with asyncio.timeout(self._time_left()):
+                        await self._joined(connection)
             except BaseException:
                 connection.terminate()
                 raise

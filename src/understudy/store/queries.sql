@@ -818,8 +818,9 @@ update jobs set lease_owner = null, lease_until = null, due_at = :due_at, next_c
 where id = :id and fence = :fence;
 
 -- name: hand_over_job
--- End a lease in good order: the claim that follows counts a reclaim, so one is taken off.
-update jobs set lease_until = :now, reclaims = reclaims - 1
+-- End a lease in good order: the claim that follows counts a reclaim, so one is taken off. A renewal
+-- that is on its way finds another owner, and does not bring the lease back.
+update jobs set lease_owner = 'nobody', lease_until = :now, reclaims = reclaims - 1
 where id = :id and lease_owner = :owner and fence = :fence;
 
 -- name: take_job
@@ -840,7 +841,7 @@ delete from jobs where id = :id and fence = :fence;
 
 -- name: drop_job
 -- The work is over, whoever holds it.
-delete from jobs where id = :id returning id;
+delete from jobs where id = :id;
 
 
 -- Nodes.
@@ -1372,15 +1373,13 @@ where file_id = :file_id and project = :project and state <> 'gone'
   and (
     cast(:store_id as text) is null
     or store = (select number from stores where id = :store_id)
-  )
-returning number;
+  );
 
 -- name: drop_documents
 -- All documents of a store go.
 update documents set state = 'gone'
 where state <> 'gone'
-  and store = (select number from stores where id = :store_id and project = :project)
-returning number;
+  and store = (select number from stores where id = :store_id and project = :project);
 
 -- name: abandon_documents
 -- What was begun of a store's files and will not be finished goes.
@@ -1390,7 +1389,7 @@ returning number;
 
 -- name: delete_store
 -- The hot numbers of a vector store go.
-delete from stores where id = :store_id and project = :project returning number;
+delete from stores where id = :store_id and project = :project;
 
 -- name: bury_store_files
 -- The tombstones of a file's places in vector stores.
@@ -1404,8 +1403,7 @@ set kind = excluded.kind, project = excluded.project, parent = excluded.parent,
 -- name: delete_store_files
 -- A file leaves all vector stores.
 delete from objects
-where kind = 'vector_store_file' and body ->> 'id' = :file_id and project = :project
-returning id;
+where kind = 'vector_store_file' and body ->> 'id' = :file_id and project = :project;
 
 -- name: set_attributes
 -- The attributes of a file in a store, as filters see them.
