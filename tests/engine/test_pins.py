@@ -112,6 +112,20 @@ async def test_a_server_whose_run_was_taken_over_does_not_take_the_variables(
     assert (await first.run(run))["status"] == "in_progress"
 
 
+async def test_the_session_of_a_deleted_thread_ends_wherever_it_is(
+    servers: tuple[Stage, Stage],
+) -> None:
+    first, second = servers
+    thread, other = await first.thread(), await first.thread()
+    for one in (thread, other):
+        await run_code(first, one, _REMEMBER)
+    sessions = first.app.sandbox._pool._by_key  # type: ignore[attr-defined]
+    assert sessions.keys() == {thread, other}
+    answer = await second.http.delete(f"/threads/{thread}")
+    assert answer.json()["deleted"]
+    await eventually(lambda: sessions.keys() == {other})
+
+
 async def test_a_server_that_is_gone_is_not_waited_for(
     servers: tuple[Stage, Stage], store: Store, clock: Clock
 ) -> None:

@@ -51,13 +51,18 @@ def job(id: str, fence: int = 1) -> Job:
 async def silent_run(stage: Stage) -> Json:
     """A run whose model said a word and is silent now."""
     run = await stage.start(SILENCE)
+    await has_spoken(stage, run)
+    return run
 
-    def has_spoken() -> bool:
+
+async def has_spoken(stage: Stage, run: Json) -> None:
+    """Wait for its first word, on the server that drives it."""
+
+    def is_there() -> bool:
         live = stage.app.log._live.get(run["id"])
         return live is not None and any(b"wait " in frame for frame in live.since(0))
 
-    await eventually(has_spoken)
-    return run
+    await eventually(is_there)
 
 
 # The four bugs.
@@ -245,6 +250,40 @@ async def test_a_run_that_is_new_after_the_store_was_away_is_not_given_up(
         database.before = hesitate
         await eventually(lambda: answered >= 2)
         assert lease.reason is None
+
+
+@pytest.mark.parametrize("takes_it", ["insert_job", "claim"])
+async def test_a_lease_that_comes_late_is_prolonged_at_once(
+    store: Store, database: Hooked, clock: Clock, takes_it: str
+) -> None:
+    """The store took so long over a door's commit, or a claim, that a heartbeat is too late."""
+
+    is_made = asyncio.Event()
+
+    async def wait(names: list[str]) -> None:
+        if takes_it == "claim" and any(name.startswith("claim") for name in names):
+            await is_made.wait()
+
+    async def pass_time(names: list[str]) -> None:
+        if any(name.startswith(takes_it) for name in names):
+            database.after = pass_no_time
+            clock.at += limits.LEASE_S - limits.LEASE_MARGIN_S
+
+    async def pass_no_time(names: list[str]) -> None:
+        """Another commit is quick."""
+
+    bell = LocalBell()
+    async with (
+        opened_stage(store, clock, bell=bell, works=False, runs_at_once=0) as door,
+        opened_stage(store, clock, bell=bell, is_alone=False) as stage,
+    ):
+        database.before, database.after = wait, pass_time
+        run = await (stage if takes_it == "insert_job" else door).start(SILENCE)
+        is_made.set()
+        await has_spoken(stage, run)
+        job = await store.job(run["id"])
+        assert job is not None and job.fence == 1
+        assert job.lease_until == clock.now() + limits.LEASE_S
 
 
 async def test_a_driver_whose_heartbeat_is_refused_closes_its_call(

@@ -8,7 +8,7 @@ from msgspec.structs import replace
 from understudy import limits
 from understudy.api import file_ids, messages, objects, stores, tool_resources
 from understudy.api.operation import Call, operation
-from understudy.engine import stop
+from understudy.engine import pins, stop
 from understudy.errors import ApiError
 from understudy.machine.private import ThreadPrivate
 from understudy.machine.transcript import Stored
@@ -132,7 +132,7 @@ async def delete_thread(call: Call, thread_id: str) -> Deleted:
         stop.interrupt(app, active.id, "deleted")
         app.bell.ring(f"run:{active.id}")
     app.bell.ring("jobs")
-    await app.sandbox.forget(thread_id)
+    await pins.forget_session(app, thread_id)
     return Deleted(id=thread_id, object="thread.deleted")
 
 

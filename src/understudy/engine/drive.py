@@ -320,6 +320,7 @@ class Driver:
             if not await self._beginning.durable():
                 raise Stopped
             self._beginning = None
+            await self._patiently(lambda: self.app.worker.prolong_late(self.lease))
         if self._arriving is not None:
             arriving = self._arriving
             await asyncio.wait([arriving])

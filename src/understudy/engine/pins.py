@@ -25,6 +25,13 @@ async def is_elsewhere(app: App, run: Run) -> bool:
     return await app.store.pin(run.thread_id, app.world.now()) not in (None, app.boot_id)
 
 
+async def forget_session(app: App, thread_id: str) -> None:
+    """The session of a deleted thread ends, wherever it is."""
+    if not app.worker.is_alone and await app.store.pin(thread_id, app.world.now()) is not None:
+        app.bell.ring(f"sessions#{thread_id}")
+    await app.sandbox.forget(thread_id)
+
+
 async def take(driver: "Driver") -> None:
     """The session of the run's thread is here from now on; an old one goes, if another server had
     it meanwhile. Raises Conflict when the lease is lost: then the session is with who has it."""

@@ -116,6 +116,8 @@ class Worker:
                 "heartbeat": self._heartbeat_loop,
                 "janitor": self._janitor_loop,
             }
+            if not self._is_alone:
+                loops["sessions"] = self._sessions_loop
         if not self._is_alone:
             _log.info("node started", node=self._boot_id, role=self._role)
             loops |= {"presence": self._presence_loop, "cancels": self._cancel_loop}
@@ -275,7 +277,7 @@ class Worker:
             per_project=limits.RUNS_PER_PROJECT,
         )
         if claimed is not None:
-            self._work_on([claimed])
+            await self._work_on([claimed])
 
     async def _claim_all(self, *, with_lost: bool) -> float:
         """Take what is due, as far as slots are free; when to look again."""
@@ -297,16 +299,27 @@ class Worker:
             per_project=limits.RUNS_PER_PROJECT,
             with_lost=with_lost,
         )
-        self._work_on(claims)
+        await self._work_on(claims)
         return len(claims)
 
-    def _work_on(self, claims: Sequence[Claimed]) -> None:
+    async def _work_on(self, claims: Sequence[Claimed]) -> None:
         """What a claim took. One that looked up what it took may have found what is at work."""
+        found: list[tuple[Lease, Begun | None]] = []
         for claimed in claims:
             held = self._held.get(claimed.job.id)
             if held is None or held.fence != claimed.job.fence:
-                lease = Lease(claimed.job, self._boot_id)
-                self._work(lease, self._work_of(lease, claimed.begun))
+                found.append((Lease(claimed.job, self._boot_id), claimed.begun))
+        await self.prolong_late(*[lease for lease, _ in found])
+        for lease, begun in found:
+            if lease.reason != "lost":
+                self._work(lease, self._work_of(lease, begun))
+
+    async def prolong_late(self, *leases: Lease) -> None:
+        """Those that would end before a heartbeat is sure to come: the store took its time over
+        the commit that made them. Raises Unavailable."""
+        soon = self.app.world.now() + limits.HEARTBEAT_S + limits.LEASE_MARGIN_S
+        late = [one for one in leases if one.job.lease_until and one.job.lease_until < soon]
+        await self._renew({lease.id: lease for lease in late})
 
     def _work_of(self, lease: Lease, begun: Begun | None) -> Coroutine[Any, Any, None]:
         """The work on a job."""
@@ -335,7 +348,7 @@ class Worker:
         claims = await self.app.store.claim_ingest(
             owner=self._boot_id, now=now, lease_until=now + limits.LEASE_S, free=free
         )
-        self._work_on(claims)
+        await self._work_on(claims)
         return limits.POLL_LEAST_S
 
     async def _next_look_s(self) -> float:
@@ -387,6 +400,14 @@ class Worker:
                     held = {id: lease for id, lease in held.items() if id in rung}
                 with suppress(Unavailable):  # The next heartbeat tells it, too.
                     await self._renew(held)
+
+    async def _sessions_loop(self) -> None:
+        """A thread was deleted elsewhere whose code may have a session here. If nobody hears of it,
+        that ends like all that are not used."""
+        with self.app.bell.subscribe("sessions") as rings:
+            while True:
+                for ring in await rings.wait(None):
+                    await self.app.sandbox.forget(ring.partition("#")[2])
 
     async def _presence_loop(self) -> None:
         """Other servers, and their operator, see that this one is alive."""
