@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 
+from tests.engine.leases import SILENCE, claim_no_more, silent_run, take_over
 from tests.engine.stage import Clock, Hooked, Json, Stage, eventually, make_app, opened_stage
 from understudy import limits
 from understudy.api.auth import new_key
@@ -15,7 +16,6 @@ from understudy.store import Unavailable, changes
 from understudy.store.records import Job
 from understudy.store.store import Store
 
-SILENCE: Json = {"steps": [{"text": "wait "}, {"silence": True}]}
 WORDS: Json = {"steps": [{"text": "one two three", "every_ms": 2}]}
 
 
@@ -46,23 +46,6 @@ class NotedBell(LocalBell):
 def job(id: str, fence: int = 1) -> Job:
     """A job as a claim returns it."""
     return Job(id, "run", "default", None, 0, None, "me", 1e12, fence, 0, None, was_leased=False)
-
-
-async def silent_run(stage: Stage) -> Json:
-    """A run whose model said a word and is silent now."""
-    run = await stage.start(SILENCE)
-    await has_spoken(stage, run)
-    return run
-
-
-async def has_spoken(stage: Stage, run: Json) -> None:
-    """Wait for its first word, on the server that drives it."""
-
-    def is_there() -> bool:
-        live = stage.app.log._live.get(run["id"])
-        return live is not None and any(b"wait " in frame for frame in live.since(0))
-
-    await eventually(is_there)
 
 
 # The four bugs.
@@ -175,23 +158,6 @@ async def insist(stage: Stage, path: str, body: Json, key: str) -> Json:
         assert answer.status_code == 503
 
 
-def claim_no_more(stage: Stage) -> None:
-    """This worker keeps what it has; what runs out is for others, and not for itself again."""
-    for loop in stage.app.worker._loops:
-        if loop.get_name() == "claim":
-            loop.cancel()
-
-
-async def take_over(store: Store, clock: Clock, id: str, owner: str = "another") -> Job:
-    """Another worker claims everything that it can, this job among it."""
-    now = clock.now()
-    claims = await store.claim(
-        owner=owner, now=now, lease_until=now + limits.LEASE_S, free=100, per_project=100
-    )
-    [taken] = [claimed.job for claimed in claims if claimed.job.id == id]
-    return taken
-
-
 # Who may write.
 
 
@@ -213,77 +179,6 @@ async def test_a_driver_whose_lease_was_taken_never_writes(
     assert [(line.fence, line.outcome) for line in await store.journal(run["id"])] == [(1, None)]
     assert await store.job(run["id"]) == replace(taken, was_leased=True)
     assert b"event: error\n" in await reading
-
-
-async def test_a_run_that_is_new_after_the_store_was_away_is_not_given_up(
-    store: Store, database: Hooked, clock: Clock, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Though the store is away once more, and then takes its time over heartbeats."""
-    monkeypatch.setattr(limits, "HEARTBEAT_S", 0.02)
-    monkeypatch.setattr(limits, "POLL_LEAST_S", 0.01)
-    away, answered = 0, 0
-
-    async def fail(names: list[str]) -> None:
-        nonlocal away
-        if names == ["renew_leases"]:
-            away += 1
-            raise Unavailable("It is away.")
-
-    async def hesitate(names: list[str]) -> None:
-        nonlocal answered
-        if names == ["renew_leases"]:
-            await asyncio.sleep(0.1)
-            answered += 1
-
-    async with opened_stage(store, clock) as stage:
-        old = await silent_run(stage)
-        claim_no_more(stage)
-        lease = stage.held[old["id"]]
-        database.before = fail
-        clock.at += limits.LEASE_S
-        await lease.done.wait()
-        assert lease.reason == "lost"
-        new = await silent_run(stage)
-        lease = stage.held[new["id"]]
-        once_more = away + 2
-        await eventually(lambda: away >= once_more)
-        database.before = hesitate
-        await eventually(lambda: answered >= 2)
-        assert lease.reason is None
-
-
-@pytest.mark.parametrize("takes_it", ["insert_job", "claim"])
-async def test_a_lease_that_comes_late_is_prolonged_at_once(
-    store: Store, database: Hooked, clock: Clock, takes_it: str
-) -> None:
-    """The store took so long over a door's commit, or a claim, that a heartbeat is too late."""
-
-    is_made = asyncio.Event()
-
-    async def wait(names: list[str]) -> None:
-        if takes_it == "claim" and any(name.startswith("claim") for name in names):
-            await is_made.wait()
-
-    async def pass_time(names: list[str]) -> None:
-        if any(name.startswith(takes_it) for name in names):
-            database.after = pass_no_time
-            clock.at += limits.LEASE_S - limits.LEASE_MARGIN_S
-
-    async def pass_no_time(names: list[str]) -> None:
-        """Another commit is quick."""
-
-    bell = LocalBell()
-    async with (
-        opened_stage(store, clock, bell=bell, works=False, runs_at_once=0) as door,
-        opened_stage(store, clock, bell=bell, is_alone=False) as stage,
-    ):
-        database.before, database.after = wait, pass_time
-        run = await (stage if takes_it == "insert_job" else door).start(SILENCE)
-        is_made.set()
-        await has_spoken(stage, run)
-        job = await store.job(run["id"])
-        assert job is not None and job.fence == 1
-        assert job.lease_until == clock.now() + limits.LEASE_S
 
 
 async def test_a_driver_whose_heartbeat_is_refused_closes_its_call(
