@@ -188,20 +188,24 @@ async def attach(
     if total > limits.VECTOR_STORE_FILES:
         raise store_full(store_id, limits.VECTOR_STORE_FILES)
     now = call.app.world.now()
-    statements: list[Statement] = []
-    if facts is not None:
-        # The store may go meanwhile: then this is refused, and done again.
-        statements.append(changes.require_object(store_id, kind=KIND, project=call.project))
-        statements.append(index_changes.touch_store(store_id, now=now))
-    placed = []
+    placed, places = [], list[Statement]()
     for one in once.values():
         record = there.get(one.file_id)
         file, more = _place(call, store_id, one, record, now)
         placed.append(file)
-        statements += more
+        places += more
+    # In the order of what indexing commits, or each could wait for the other: the store's job, its
+    # files, its hot numbers.
+    statements: list[Statement] = []
     if any(file.status == "in_progress" for file in placed):
         statements.append(index_changes.wake_ingest(store_id, project=call.project, now=now))
         call.wakes_ingest = True
+    if facts is not None:
+        # The store may go meanwhile: then this is refused, and done again.
+        statements.append(changes.require_object(store_id, kind=KIND, project=call.project))
+    statements += places
+    if facts is not None:
+        statements.append(index_changes.touch_store(store_id, now=now))
     return Attached(placed, statements)
 
 

@@ -32,11 +32,12 @@ def forget_store(id: str, *, project: str, now: float) -> tuple[Statement, ...]:
     """
     args = {"store_id": id, "project": project}
     return (
+        # In the place of its ingestion, whose holder may write nothing any more; and first, as in
+        # what that one commits, or each could wait for the other.
+        Statement("replace_job", {"id": id, "kind": "purge", "project": project, "due_at": now}),
         *delete_object(id, kind="vector_store", project=project),
         Statement("drop_documents", args),
         Statement("delete_store", args),
-        # In the place of its ingestion, whose holder may write nothing any more.
-        Statement("replace_job", {"id": id, "kind": "purge", "project": project, "due_at": now}),
         wake_clean_up(now=now),
     )
 
